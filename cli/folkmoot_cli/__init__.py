@@ -1,0 +1,1 @@
+"""`folkmoot` and `kubectl folkmoot`: sessions, verification, identity, and `folkmoot dev`."""
