@@ -32,4 +32,4 @@ def configure(process: str, level: str = "INFO") -> None:
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.getLogger("httpx2").setLevel(logging.WARNING)
     logging.getLogger("httpcore2").setLevel(logging.WARNING)
-    logging.getLogger(__name__).info("started", extra={"process": process})
+    logging.getLogger(__name__).info("started", extra={"component": process})

@@ -33,7 +33,12 @@ class Trust:
             raise Unauthorized(f"no bearer token; expected a ServiceAccount token for audience {audience}")
         issuer = self.read("issuer").strip()
         return tokens.verify(
-            token.strip(), self.read("jwks.json"), issuer=issuer, audience=audience, namespace=self.namespace, now=self.clock()
+            token.strip(),
+            self.read("jwks.json"),
+            issuer=issuer,
+            audience=audience,
+            namespace=self.namespace,
+            now=self.clock(),
         )
 
     def client_context(self) -> ssl.SSLContext:

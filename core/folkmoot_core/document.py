@@ -65,9 +65,7 @@ class TenantDocument(_Frozen):
 
     def digest(self) -> str:
         """Digest of the canonical form without `generation`, so that a spec touched without effect changes nothing."""
-        return digest(
-            canonical_json(self.model_dump(mode="json", by_alias=True, exclude={"generation"}, exclude_none=True))
-        )
+        return digest(canonical_json(self.model_dump(mode="json", by_alias=True, exclude={"generation"}, exclude_none=True)))
 
 
 class SessionOrder(_Frozen):

@@ -39,9 +39,7 @@ MANAGER: Final = "folkmoot"
 
 # -- annotations, finalizer, field managers -----------------------------------------------------------------------
 ANNOTATION_INTENT: Final = f"{GROUP}/intent"  # hash of the applied intent: cheap "does it differ" before an apply
-ANNOTATION_ORIGIN: Final = (
-    f"{GROUP}/origin"  # on a retained namespace: the identity a new Tenant must match to adopt it
-)
+ANNOTATION_ORIGIN: Final = f"{GROUP}/origin"  # on a retained namespace: the identity a new Tenant must match to adopt it
 FINALIZER: Final = f"{GROUP}/seal-and-export"  # on Tenant only
 FIELD_MANAGER: Final = "folkmoot-operator"  # spec of children and conditions of our kinds
 REPORT_MANAGER: Final = "folkmoot-report"  # phase, result, usage: what the conductor reported
@@ -98,9 +96,7 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 def check_name(name: str, what: str) -> str:
     """A DNS label of at most 40 characters; braces, colons and globs would reach ACL patterns and stream keys."""
     if not _NAME.fullmatch(name):
-        raise Invalid(
-            f"{what} {name!r}: expected 1 to 40 of a-z, 0-9 and '-', starting and ending with a letter or digit"
-        )
+        raise Invalid(f"{what} {name!r}: expected 1 to 40 of a-z, 0-9 and '-', starting and ending with a letter or digit")
     return name
 
 

@@ -40,7 +40,9 @@ def verify(token: str, jwks: str, *, issuer: str, audience: str, namespace: str 
     claims = _claims(token, jwks, issuer, audience)
     expires = claims.get("exp")
     if not isinstance(expires, int | float) or now > expires + LEEWAY:  # 4
-        raise Unauthorized("token has expired or carries no expiry; a fresh one is projected every few minutes", reason="TokenExpired")
+        raise Unauthorized(
+            "token has expired or carries no expiry; a fresh one is projected every few minutes", reason="TokenExpired"
+        )
     not_before = claims.get("nbf", 0)
     if not isinstance(not_before, int | float) or now < not_before - LEEWAY:  # 4
         raise Unauthorized("token is not valid yet", reason="TokenNotYetValid")
@@ -58,10 +60,15 @@ def verify(token: str, jwks: str, *, issuer: str, audience: str, namespace: str 
 def _claims(token: str, jwks: str, issuer: str, audience: str) -> dict[str, object]:
     try:
         key = _key(token, jwks)
-        options = {"require": ["exp", "iss", "aud", "sub"], "verify_exp": False, "verify_nbf": False, "verify_iat": False}
+        options: jwt.types.Options = {
+            "require": ["exp", "iss", "aud", "sub"],
+            "verify_exp": False,
+            "verify_nbf": False,
+            "verify_iat": False,
+        }
         claims: dict[str, object] = jwt.decode(  # 1, 2, 3
             token, key=key, algorithms=ALGORITHMS, audience=audience, issuer=issuer, options=options
-        )  # type: ignore[call-overload]
+        )
     except (jwt.PyJWTError, ValueError, KeyError) as error:
         raise Unauthorized(f"token refused: {type(error).__name__}; expected audience {audience}") from error
     return claims

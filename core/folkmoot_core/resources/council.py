@@ -10,9 +10,7 @@ from folkmoot_core.resources.common import AgentRef, Cause, Decimal, Duration, N
 
 
 class Coordinator(Spec):
-    agent_ref: AgentRef = Field(
-        description="The Agent that plans, routes and, where the tie rule says so, decides a tie."
-    )
+    agent_ref: AgentRef = Field(description="The Agent that plans, routes and, where the tie rule says so, decides a tie.")
 
 
 class Member(Spec):
@@ -25,9 +23,7 @@ class Member(Spec):
 
 class Quorum(Spec):
     minimum: int = Field(default=1, ge=1, le=100, description="Votes (members, not weight) that must have been cast.")
-    threshold: Decimal = Field(
-        default="0.5", description="Share of cast weight that must be in favour: strictly more than this."
-    )
+    threshold: Decimal = Field(default="0.5", description="Share of cast weight that must be in favour: strictly more than this.")
     tie: Literal["Reject", "Coordinator", "Escalate"] = Field(
         default="Escalate", description="What happens at exactly the threshold."
     )

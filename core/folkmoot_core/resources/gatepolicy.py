@@ -38,24 +38,16 @@ class Shapes(Spec):
 
 
 class Adversarial(Spec):
-    reviewers: tuple[Reviewer, ...] = Field(
-        default=(), max_length=8, description="Review how the submission games its checks."
-    )
+    reviewers: tuple[Reviewer, ...] = Field(default=(), max_length=8, description="Review how the submission games its checks.")
     shapes: Shapes = Field(default=Shapes(), description="Vocabulary of known ways to fail.")
 
 
 class GatePolicySpec(Spec):
     """What a submission must pass."""
 
-    mode: Literal["Enforce", "Audit"] = Field(
-        default="Enforce", description="Audit: runs and records, holds nothing back."
-    )
+    mode: Literal["Enforce", "Audit"] = Field(default="Enforce", description="Audit: runs and records, holds nothing back.")
     structural: Structural = Field(default=Structural(), description="Structural correctness.")
     adversarial: Adversarial = Field(default=Adversarial(), description="Adversarial gameability.")
-    families: int = Field(
-        default=2, ge=1, le=8, description="Distinct observed model families among author and reviewers."
-    )
+    families: int = Field(default=2, ge=1, le=8, description="Distinct observed model families among author and reviewers.")
     max_submissions: int = Field(default=1, ge=1, le=10, description="Submissions at most; then the gate escalates.")
-    timeout: Duration = Field(
-        default="10m", description="Longest time of one gate run; a missing review is not an approval."
-    )
+    timeout: Duration = Field(default="10m", description="Longest time of one gate run; a missing review is not an approval.")

@@ -22,9 +22,7 @@ class Input(Spec):
     """Content the session works on. A ConfigMap with one `binaryData` key ending in `.tar` becomes the workspace."""
 
     name: Name = Field(description="Name of this input in prompts.")
-    config_map_ref: ConfigMapRef = Field(
-        description="ConfigMap that holds the content (text keys, or a tar in binaryData)."
-    )
+    config_map_ref: ConfigMapRef = Field(description="ConfigMap that holds the content (text keys, or a tar in binaryData).")
 
 
 class SessionBudget(Spec):

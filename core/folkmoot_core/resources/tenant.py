@@ -57,9 +57,7 @@ class ProviderSpec(Spec):
     models: tuple[ModelSpec, ...] = Field(
         default=(), max_length=64, description="Models that may be called. Empty: any model of this provider."
     )
-    region: Name | None = Field(
-        default=None, description="Where content goes; checked against residency before each call."
-    )
+    region: Name | None = Field(default=None, description="Where content goes; checked against residency before each call.")
     base_url: Url | None = Field(
         default=None, alias="baseURL", description="A gateway, a regional endpoint or a self-hosted server."
     )
@@ -125,9 +123,7 @@ class TenantSpec(Spec):
     )
     viewers: tuple[Subject, ...] = Field(default=(), max_length=32, description="May read them.")
     auditors: tuple[Subject, ...] = Field(default=(), max_length=32, description="May read evidence and nothing else.")
-    providers: tuple[ProviderSpec, ...] = Field(
-        default=(), max_length=32, description="Model providers that may be called."
-    )
+    providers: tuple[ProviderSpec, ...] = Field(default=(), max_length=32, description="Model providers that may be called.")
     residency: Residency | None = Field(default=None, description="Where content may go.")
     currency: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")] = Field(
         default="USD", description="Currency (ISO 4217) of prices and costs."
