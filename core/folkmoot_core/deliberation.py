@@ -98,6 +98,8 @@ class ProbeResult(_Frozen):
 
     vocabulary: str  # version
     findings: tuple[Finding, ...] = ()
+    files: dict[str, int] = {}  # path → lines, of base and submission: what a reviewer's evidence is checked against
+    diff: str = ""  # digest of the unified diff, an artefact stored by whoever ran the probes; voters and reviewers read it
     error: str = ""  # not empty: the probes could not run, which is not an approval
 
 
