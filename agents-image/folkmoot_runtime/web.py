@@ -6,9 +6,10 @@ A door is a Starlette app made by its package; this module turns errors into ans
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import uvicorn
@@ -23,7 +24,7 @@ from folkmoot_core import errors
 log = logging.getLogger(__name__)
 MAX_BODY = 10 * 1024 * 1024
 _STATUS: tuple[tuple[type[errors.FolkmootError], int], ...] = (
-    (errors.Invalid, 400), (errors.Unauthorized, 401), (errors.Missing, 404), (errors.Conflict, 409),
+    (errors.Invalid, 400), (errors.Forbidden, 403), (errors.Unauthorized, 401), (errors.Missing, 404), (errors.Conflict, 409),
     (errors.LimitReached, 429), (errors.Unavailable, 503),
 )  # fmt: skip
 Model = TypeVar("Model", bound=BaseModel)
@@ -83,12 +84,14 @@ def answer(model: BaseModel, status: int = 200) -> Response:
 class _Server(uvicorn.Server):
     """Signals belong to the process's own main, which may run several servers."""
 
-    def install_signal_handlers(self) -> None: ...
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
 
 async def serve(door: Starlette, *, host: str = "", port: int = 0, uds: str | None = None, context: ssl.SSLContext | None = None,
                 **options: Any) -> None:  # fmt: skip
-    """Serve until cancelled. `options` go to uvicorn.Config (`http=` for a protocol class)."""
+    """Serve until cancelled, then let running requests end for three seconds. `options` go to uvicorn.Config (`http=` for a protocol class)."""
     config = uvicorn.Config(
         door, host=host, port=port, uds=uds, log_config=None, access_log=False, lifespan="off", server_header=False,
         timeout_keep_alive=30, timeout_graceful_shutdown=3, **options,
@@ -97,8 +100,10 @@ async def serve(door: Starlette, *, host: str = "", port: int = 0, uds: str | No
     if context is not None:
         config.ssl = context
     server = _Server(config)
+    running = asyncio.create_task(server.serve())
     try:
-        await server.serve()
+        await asyncio.shield(running)
     except asyncio.CancelledError:
         server.should_exit = True
+        await running
         raise

@@ -6,6 +6,8 @@ the authenticated producer (`obs`, `ce.source`). No content ever: metadata and s
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -18,7 +20,8 @@ TYPE_PREFIX = "dev.folkmoot.audit."
 
 EntryType = Literal[
     "log.opened", "log.closed", "log.degraded", "heartbeat", "config.changed", "identity.bound",
-    "session.start", "session.end", "session.cancelled", "task.sent", "task.result", "council.plan", "council.vote", "council.decision",
+    "session.start", "session.end", "session.cancelled", "task.sent", "task.result",
+    "council.plan", "council.vote", "council.decision",
     "gate.submission", "gate.probe", "gate.check", "gate.review", "gate.verdict", "model.call.intent", "model.call.outcome",
     "tool.call.intent", "tool.call.outcome", "bus.resent", "bus.dead", "bus.refused", "evidence.read",
 ]  # fmt: skip
@@ -58,6 +61,27 @@ class EntryRequest(_Frozen):
     data: dict[str, Any] = {}  # OTel GenAI names where one exists; ASCII keys, no floats
     payload: Payload | None = None
     traceparent: str = Field(default="", max_length=60)
+
+    def same_fact(self, other: EntryRequest) -> bool:
+        """Whether both record the same fact. A producer that died before it heard the answer makes its request again, and
+        its clock and trace have moved by then; all else must be equal."""
+        return self.model_copy(update={"time": other.time, "traceparent": other.traceparent}) == other
+
+
+def rfc3339(now: float) -> str:
+    """Epoch seconds as RFC 3339 text in UTC with microseconds and 'Z': the one form of time in entries."""
+    return datetime.fromtimestamp(now, UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+
+
+def new_entry(  # noqa: PLR0913 - keyword arguments that name the envelope's fields
+    type: EntryType, actor: Actor, *, id: str, data: Mapping[str, Any], session: str = "", config: str = "",
+    payload: Payload | None = None, now: float,
+) -> EntryRequest:  # fmt: skip
+    """An append request. `id` is stable for the fact that is recorded, so that making the request again after a crash adds
+    nothing; `now` is epoch seconds."""
+    return EntryRequest(
+        id=id, type=type, time=rfc3339(now), actor=actor, session=session, config=config, data=dict(data), payload=payload,
+    )  # fmt: skip
 
 
 class Producer(_Frozen):

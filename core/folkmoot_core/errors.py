@@ -3,6 +3,7 @@
     FolkmootError
     ├── Invalid        give up: the input is wrong and stays wrong; the message says which, what was expected, what to do
     ├── Unauthorized   give up: the caller is not who it must be
+    │   └── Forbidden  give up: the caller is known, and may not do this
     ├── Missing        wait: something referred to does not exist yet
     ├── Conflict       give up: another owner, another content, an older epoch
     ├── LimitReached   give up within this session or tenant: a declared limit is used up
@@ -36,6 +37,12 @@ class Unauthorized(FolkmootError):
     """The caller's credential is absent, wrong, expired or not meant for this service."""
 
     reason = "Unauthorized"
+
+
+class Forbidden(Unauthorized):
+    """The caller is who it says, and this is not its to do."""
+
+    reason = "Forbidden"
 
 
 class Missing(FolkmootError):
