@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from folkmoot_core.calls import OutputSchema, Usage
-from folkmoot_core.canonical import canonical_json
+from folkmoot_core.canonical import MAX_INTEGER, canonical_json
 from folkmoot_core.errors import Invalid
 
 MAX_BODY = 512 * 1024  # bytes of a body's JSON; larger content travels by artefact digest
@@ -28,18 +28,18 @@ class Envelope(_Frozen):
 
     v: Literal[1] = 1
     request_id: str = Field(min_length=8, max_length=64)
-    ack_for: str = ""  # the request_id that this message accepts or answers
+    ack_for: str = Field(default="", max_length=64)  # the request_id that this message accepts or answers
     conversation: str = Field(default="", max_length=64)  # Session uid
-    tenant: str
-    sender: str
-    to: str
+    tenant: str = Field(max_length=64)
+    sender: str = Field(max_length=64)
+    to: str = Field(max_length=64)
     kind: Kind
     priority: Priority = "routine"
-    deadline_ms: int = 0  # epoch ms by which the ACK is due; the router sets it from the council's timing when 0
-    created_ms: int
-    attempt: int = 1
+    deadline_ms: int = Field(default=0, ge=0, le=MAX_INTEGER)  # epoch ms by which the ACK is due; 0: the priority's default
+    created_ms: int = Field(ge=0, le=MAX_INTEGER)
+    attempt: int = Field(default=1, ge=1, le=100)
     body: str = Field(default="{}", max_length=MAX_BODY)  # JSON text
-    signature: str = ""  # base64 Ed25519 over `signed_bytes()`
+    signature: str = Field(default="", max_length=128)  # base64 Ed25519 over `signed_bytes()`
 
     def signed_bytes(self) -> bytes:
         """What the sender signs: every field but the signature, `attempt` and `deadline_ms` (the router moves those)."""
