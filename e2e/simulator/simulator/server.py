@@ -80,7 +80,7 @@ class Server:
         except HttpProblem as problem:
             unread = head or Head("", "", has_query_key=False, headers={})
             await self._carry_out(self._app.refuse(unread, problem.status, problem.message), reader, writer, False)
-            await _linger(reader)
+            await _linger(reader, writer)
             return False
         return await self._carry_out(outcome, reader, writer, head.keep_alive)
 
@@ -123,7 +123,9 @@ async def _hang(seconds: float, reader: asyncio.StreamReader) -> None:
         await asyncio.sleep(min(_WATCH_SECONDS, end - loop.time()))
 
 
-async def _linger(reader: asyncio.StreamReader) -> None:
+async def _linger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Says that nothing more will come, and lets the sender find that out."""
+    writer.write_eof()
     try:
         async with asyncio.timeout(_LINGER_SECONDS):
             while await reader.read(65536):
