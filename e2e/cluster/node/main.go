@@ -16,6 +16,7 @@ import (
 	_ "time/tzdata" // CronJob time zones
 
 	"folkmoot.dev/e2e/cluster/node/forward"
+	"folkmoot.dev/e2e/cluster/node/netpol"
 	"folkmoot.dev/e2e/cluster/node/pki"
 	"folkmoot.dev/e2e/cluster/node/volumes"
 
@@ -46,6 +47,7 @@ var components = map[string]component{
 	"kube-proxy":              proxy.NewProxyCommand,
 	"pki":                     pki.Command,
 	"forward":                 forward.Command,
+	"netpol":                  netpol.Command,
 	"volumes":                 volumes.Command,
 }
 

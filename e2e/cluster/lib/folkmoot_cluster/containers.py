@@ -4,7 +4,7 @@ import json
 import tarfile
 from pathlib import Path
 
-from .errors import CommandFailed, ClusterError
+from .errors import ClusterError
 from .names import Instance
 from .shell import run, succeeds
 
@@ -45,12 +45,9 @@ def names_in(archive: Path) -> list[str]:
 
 
 def end_all(instance: Instance) -> int:
-    """End and forget every task; containers of pods first or last makes no difference any more."""
+    """End every task by its id and say how many there were. One that refuses is left to the cgroup's sweep after it."""
     tasks = _ctr(instance, "tasks", "list", "--quiet").split()
+    command = ["ctr", "--address", instance.containerd_socket, "--namespace", NAMESPACE, "tasks", "delete", "--force"]
     for task in tasks:
-        try:
-            _ctr(instance, "tasks", "delete", "--force", task)
-        except CommandFailed as error:
-            if "not found" not in error.said:
-                raise
+        succeeds([*command, task])
     return len(tasks)
