@@ -1,0 +1,108 @@
+"""The namespace of a tenant and its limits: Pod Security, quota, default limits, accounts, role bindings, trust."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from folkmoot_core import names
+from folkmoot_core.plan import identities, labels, quantities
+from folkmoot_core.plan.types import Installation, Manifest
+from folkmoot_core.plan.views import TenantView
+from folkmoot_core.resources.common import Subject
+
+COMPONENT = "namespace"
+POD_SECURITY = "restricted"
+
+# The ClusterRoles that the chart ships; the operator may bind these by name and nothing else.
+ROLE_OWNER = "folkmoot-tenant-owner"
+ROLE_VIEWER = "folkmoot-tenant-viewer"
+ROLE_AUDITOR = "folkmoot-tenant-auditor"
+ROLE_APPROVER = "folkmoot-tenant-approver"
+
+# Room in the quota for the pods that Folkmoot itself runs in a tenant (core, broker, sandbox-checks), so that a tenant's
+# own limit is wholly the tenant's. Sums of the limits in plan.core, plan.broker and plan.sandbox; a test keeps them together.
+SYSTEM_CPU = ("4500m",)
+SYSTEM_MEMORY = ("3584Mi",)
+BROKER_STORAGE = "1Gi"
+
+
+def objects(tenant: TenantView, inst: Installation) -> Iterator[Manifest]:
+    """Namespace first, limits before anything that could use them."""
+    yield namespace(tenant, inst)
+    yield _quota(tenant, inst)
+    yield _limit_range(tenant, inst)
+    yield _trust(tenant, inst)
+    for account in (names.SA_CORE, names.SA_BROKER, names.SA_OWNER, names.SA_VIEWER, names.SA_AUDITOR):
+        yield {
+            **labels.tenant_object(tenant, inst, ("v1", "ServiceAccount"), account, account),
+            "automountServiceAccountToken": False,
+        }
+    bindings: tuple[tuple[str, str, Iterable[Subject]], ...] = (
+        ("folkmoot-owners", ROLE_OWNER, tenant.spec.owners),
+        ("folkmoot-viewers", ROLE_VIEWER, tenant.spec.viewers),
+        ("folkmoot-auditors", ROLE_AUDITOR, tenant.spec.auditors),
+    )
+    for name, role, subjects in bindings:
+        if manifest := _binding(tenant, inst, (name, role), tuple(subjects)):
+            yield manifest
+
+
+def namespace(tenant: TenantView, inst: Installation, *, retained: bool = False) -> Manifest:
+    """The Namespace. No ownerReference (wiring.md §4): only the operator removes it, after the log is out."""
+    own = labels.of_tenant(tenant, inst, COMPONENT)
+    security = {f"pod-security.kubernetes.io/{mode}": POD_SECURITY for mode in ("enforce", "audit", "warn")}
+    kept = {names.LABEL_RETAINED: "true"} if retained else {}
+    seed = identities.tenant_identity(tenant, inst).seed
+    return {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {
+            "name": tenant.namespace,
+            "labels": {**own, **security, **kept},
+            "annotations": {names.ANNOTATION_ORIGIN: seed},
+        },
+    }
+
+
+def _quota(tenant: TenantView, inst: Installation) -> Manifest:
+    quota = tenant.spec.quota
+    cpu = quantities.cpu((quota.cpu, *SYSTEM_CPU))
+    memory = quantities.memory((quota.memory, *SYSTEM_MEMORY))
+    hard = {
+        "requests.cpu": cpu, "limits.cpu": cpu, "requests.memory": memory, "limits.memory": memory,
+        "requests.storage": quantities.memory((quota.storage, tenant.spec.core.storage.size, BROKER_STORAGE)),
+        f"count/agents.{names.GROUP}": str(quota.agents), f"count/sessions.{names.GROUP}": str(quota.sessions),
+        "services.nodeports": "0", "services.loadbalancers": "0",
+    }  # fmt: skip
+    return {**labels.tenant_object(tenant, inst, ("v1", "ResourceQuota"), "folkmoot", COMPONENT), "spec": {"hard": hard}}
+
+
+def _limit_range(tenant: TenantView, inst: Installation) -> Manifest:
+    item = {
+        "type": "Container",
+        "default": {"cpu": "500m", "memory": "512Mi"},
+        "defaultRequest": {"cpu": "50m", "memory": "64Mi"},
+    }
+    return {**labels.tenant_object(tenant, inst, ("v1", "LimitRange"), "folkmoot", COMPONENT), "spec": {"limits": [item]}}
+
+
+def _trust(tenant: TenantView, inst: Installation) -> Manifest:
+    data = {"ca.crt": inst.ca_bundle, "jwks.json": inst.jwks, "issuer": inst.issuer}
+    return {**labels.tenant_object(tenant, inst, ("v1", "ConfigMap"), names.TRUST_CONFIGMAP, COMPONENT), "data": data}
+
+
+def _binding(tenant: TenantView, inst: Installation, pair: tuple[str, str], subjects: tuple[Subject, ...]) -> Manifest | None:
+    if not subjects:
+        return None
+    api = ("rbac.authorization.k8s.io/v1", "RoleBinding")
+    return {
+        **labels.tenant_object(tenant, inst, api, pair[0], COMPONENT),
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": pair[1]},
+        "subjects": [_subject(s) for s in subjects],
+    }
+
+
+def _subject(subject: Subject) -> dict[str, str]:
+    if subject.kind == "ServiceAccount":
+        return {"kind": "ServiceAccount", "name": subject.name, "namespace": subject.namespace or ""}
+    return {"kind": subject.kind, "name": subject.name, "apiGroup": "rbac.authorization.k8s.io"}
