@@ -189,6 +189,7 @@ async def test_a_chunked_body_is_read(simulate: Any) -> None:
         (b"GET / HTTP/2\r\n\r\n", b"400"),
         (b"GET / HTTP/1.1\r\nno colon\r\n\r\n", b"400"),
         (b"POST /v1/messages HTTP/1.1\r\ncontent-length: -1\r\n\r\n", b"400"),
+        (b"POST /v1/messages HTTP/1.1\r\ncontent-length: " + b"9" * 5000 + b"\r\n\r\n", b"413"),
         (b"POST /v1/messages HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", b"400"),
         (b"GET / HTTP/1.1\r\na: " + b"x" * 40_000 + b"\r\n\r\n", b"431"),
         (b"GET /heal", b"408"),

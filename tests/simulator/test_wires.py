@@ -1,10 +1,15 @@
 """What each wire refuses, as its vendor would. What they accept is in the contract tests with the SDKs."""
 
+import json
+import random
 from typing import Any
 
 import pytest
 
+from simulator.app import App
+from simulator.http1 import Head
 from simulator.model import BadRequest, WireName
+from simulator.scenario import load
 from simulator.wire import anthropic, gemini, openai_chat, openai_responses, route
 
 
@@ -142,3 +147,77 @@ def test_a_tool_result_that_is_not_plain_text_is_seen_as_json() -> None:
     result = {"role": "user", "parts": [{"functionResponse": {"name": "f", "response": {"exit": 1, "log": "no"}}}]}
     seen = gemini.parse({"contents": [ASKED, function_call(), result]}, "gemini-2.5-pro")
     assert seen.last_tool_result == '{"exit": 1, "log": "no"}'
+
+
+SCENARIO = load(
+    "name: s\nrules: [{id: v, when: {schema: x, any_text: '0'}, reply: {text: '${last_user}'}}, {id: r, reply: {text: hi}}]"
+)
+REQUESTS: dict[str, dict[str, Any]] = {
+    "/v1/messages": {
+        "model": "m",
+        "max_tokens": 9,
+        "system": [{"type": "text", "text": "s"}],
+        "messages": [
+            USER,
+            USE,
+            {
+                "role": "user",
+                "content": [{"type": "tool_result", "tool_use_id": "t1", "content": [{"type": "text", "text": "x"}]}],
+            },
+        ],
+        "tools": [{"name": "f", "input_schema": {}}],
+        "output_config": {"format": {"type": "json_schema", "schema": {"title": "x", "properties": {"a": {}}}}},
+    },
+    "/v1/chat/completions": {
+        "model": "m",
+        "messages": [
+            {"role": "user", "content": [{"type": "text", "text": "hi"}]},
+            {"role": "assistant", "content": None, "tool_calls": [CALL]},
+            {"role": "tool", "tool_call_id": "c1", "content": "x"},
+        ],
+        "tools": [{"type": "function", "function": {"name": "f"}}],
+        "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"properties": {}}}},
+    },
+    "/v1/responses": {
+        "model": "m",
+        "instructions": "s",
+        "input": [
+            {"role": "user", "content": [{"type": "input_text", "text": "hi"}]},
+            {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"},
+            {"type": "function_call_output", "call_id": "c1", "output": "x"},
+        ],
+        "tools": [{"type": "function", "name": "f"}],
+        "text": {"format": {"type": "json_schema", "name": "x", "schema": {"properties": {}}}},
+    },
+    "/v1/models/gemini-3-pro:generateContent": {
+        "systemInstruction": {"parts": [{"text": "s"}]},
+        "contents": [ASKED, function_call(thoughtSignature="eA=="), RESULT],
+        "tools": [{"functionDeclarations": [{"name": "f"}]}],
+        "generationConfig": {"responseMimeType": "application/json", "responseJsonSchema": {"title": "x", "properties": {}}},
+    },
+}
+JUNK: tuple[Any, ...] = (None, True, 0, -1.5, "", "0", "\ud800", [], [[]], {}, {"type": []}, {"text": {}}, [None], [{"role": {}}])
+
+
+def mutated(value: Any, at: random.Random) -> Any:
+    """The value with one of its parts, or itself, replaced by something senseless."""
+    if isinstance(value, dict) and value and at.random() < 0.9:
+        key = at.choice(list(value))
+        return {**value, key: mutated(value[key], at)}
+    if isinstance(value, list) and value and at.random() < 0.9:
+        place = at.randrange(len(value))
+        return [*value[:place], mutated(value[place], at), *value[place + 1 :]]
+    return at.choice(JUNK)
+
+
+@pytest.mark.parametrize("path", REQUESTS)
+def test_whatever_is_sent_is_answered_or_refused_in_the_vendors_words(path: str) -> None:
+    app = App(SCENARIO)
+    head = Head("POST", path, has_query_key=False, headers={"x-api-key": "k"})
+    assert app.handle(head, json.dumps(REQUESTS[path]).encode()).status == 200
+    at = random.Random(path)
+    for _ in range(3000):
+        body = json.dumps(mutated(REQUESTS[path], at)).encode()
+        outcome = app.handle(head, body)
+        assert outcome.status in (200, 400), body
+        assert json.loads(outcome.body)

@@ -101,7 +101,7 @@ class App:
                 return Outcome(0, b"", delay=decision.delay, hang=fault.hang if fault else None, call=call)
             refusal = self._error(wire, call, fault.status, fault.error_message, fault.retry_after)
             return replace(refusal, delay=decision.delay)
-        body = json.dumps(wire.render(decision.answer), ensure_ascii=False).encode()
+        body = json.dumps(wire.render(decision.answer)).encode()
         if fault is not None and fault.garbage:
             body = body[: len(body) // 2] + b"<html>upstream hiccup</html>"
         return Outcome(
@@ -120,7 +120,7 @@ class App:
         request_id = headers[wire.REQUEST_ID_HEADER]
         if retry_after is not None:
             headers["retry-after"] = f"{retry_after:g}"
-        body = json.dumps(wire.error(status, message, retry_after, request_id), ensure_ascii=False).encode()
+        body = json.dumps(wire.error(status, message, retry_after, request_id)).encode()
         return Outcome(status, body, headers, call=call)
 
     def _reset(self, _: bytes) -> Outcome:
@@ -140,7 +140,7 @@ class App:
 
 
 def _json(status: int, value: Any) -> Outcome:
-    body = json.dumps(value, ensure_ascii=False, indent=1).encode() + b"\n"
+    body = json.dumps(value, indent=1).encode() + b"\n"
     return Outcome(status, body, {"content-type": "application/json"})
 
 
@@ -150,7 +150,9 @@ def _headers(wire: Wire, call: Call) -> dict[str, str]:
 
 def _digest(found: Route, model: str, body: bytes) -> RequestSha256:
     """Over wire, model and the body's bytes: the body alone does not name Gemini's model."""
-    return RequestSha256(hashlib.sha256(f"{found.wire.NAME}\n{model}\n".encode() + body).hexdigest())
+    # JSON may hold half a surrogate pair, which UTF-8 cannot.
+    named = f"{found.wire.NAME}\n{model}\n".encode(errors="backslashreplace")
+    return RequestSha256(hashlib.sha256(named + body).hexdigest())
 
 
 def _parse_json(body: bytes) -> tuple[Mapping[str, Any], str | None]:

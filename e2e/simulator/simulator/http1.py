@@ -93,7 +93,7 @@ async def read_body(head: Head, reader: asyncio.StreamReader, writer: asyncio.St
     chunked = head.headers.get("transfer-encoding", "").lower() == "chunked"
     if not chunked and (not length.isascii() or not length.isdigit()):
         raise HttpProblem(400, "malformed Content-Length")
-    if not chunked and int(length) > limits.body:
+    if not chunked and (len(length) > len(str(limits.body)) or int(length) > limits.body):
         raise HttpProblem(413, f"the body exceeds {limits.body} bytes")
     if head.headers.get("expect", "").lower() == "100-continue":
         writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")

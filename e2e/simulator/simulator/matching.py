@@ -51,5 +51,5 @@ def _schema_holds(asked: tuple[str, ...] | bool | None, given: SchemaRequest | N
         return asked == (given is not None)
     if given is None:
         return False
-    names = {given.name, given.schema.get("title"), *given.schema.get("properties", {})}
+    names = [given.name, given.schema.get("title"), *given.schema.get("properties", {})]
     return all(name in names for name in asked)

@@ -64,7 +64,7 @@ class Server:
                 return
             while await self._serve_one(reader, writer):
                 pass
-        except (ConnectionError, TimeoutError):
+        except OSError:
             logger.info("caller left")
         finally:
             writer.close()

@@ -54,7 +54,7 @@ def arguments_of(value: Any, where: str) -> Mapping[str, Any]:
 
 def schema_request(name: Any, schema: Any, where: str) -> SchemaRequest:
     checked = optional(schema, where)
-    optional(checked.get("properties"), f"{where}.properties")
+    mapping(checked.get("properties", {}), f"{where}.properties")
     return SchemaRequest(name if isinstance(name, str) else "", checked)
 
 
