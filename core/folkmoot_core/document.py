@@ -58,6 +58,7 @@ class TenantDocument(_Frozen):
     identity: Identity
     providers: tuple[ProviderSpec, ...] = ()
     residency: tuple[str, ...] = ()  # allowed regions; empty: no restriction
+    currency: str = "USD"  # of the providers' prices; the broker writes it beside each cost
     agents: tuple[AgentEntry, ...] = ()
     councils: tuple[CouncilEntry, ...] = ()
     gates: tuple[GateEntry, ...] = ()
