@@ -158,6 +158,21 @@ def seen_key(tenant: str) -> str:
     return f"sos:seen:{{{tenant}}}"
 
 
+def keys_key(tenant: str) -> str:
+    """Hash "participant/pod/fingerprint" → public key and expiry: whose signatures the router takes."""
+    return f"sos:keys:{{{tenant}}}"
+
+
+def record_key(tenant: str) -> str:
+    """Stream of what the router still owes the ledger; written in one transaction with what it records."""
+    return f"sos:record:{{{tenant}}}"
+
+
+def bus_user(participant: str) -> str:
+    """ACL user of a participant; the prefix keeps an agent of any name apart from the router's own user."""
+    return participant if participant == CORE else f"agent-{participant}"
+
+
 def dead_key(tenant: str) -> str:
     """Stream of what could not be delivered; nothing is dropped silently."""
     return f"sos:dead:{{{tenant}}}"
