@@ -1,8 +1,8 @@
 """The cluster's own programs: Go modules built once and kept in the cache under a key of their inputs.
 
-    node      Kubernetes' components, etcd, kubectl and our equipment, one binary under several names
-    gate      the CNI plugin that lets no pod start before its NetworkPolicies are in force
-    coredns, pause   their binaries become images
+node      Kubernetes' components, etcd, kubectl and our equipment, one binary under several names
+gate      the CNI plugin that lets no pod start before its NetworkPolicies are in force
+coredns, pause   their binaries become images
 """
 
 import fcntl

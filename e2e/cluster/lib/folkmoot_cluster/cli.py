@@ -1,4 +1,7 @@
-"""The face: `up`, `down`, `status`, `kubeconfig`, `load`, `image`, `tool`, `enforcer`. Parses, calls, turns errors into exit codes."""
+"""The face: what `up`, `down`, `status`, `kubeconfig`, `load`, `image`, `tool` and `enforcer` take as arguments.
+
+Parses, calls, turns errors into exit codes; every decision is below.
+"""
 
 import argparse
 import json

@@ -1,7 +1,5 @@
 """What containerd is asked: whether it answers, to take an image in, to end every container of ours."""
 
-import json
-import tarfile
 from pathlib import Path
 
 from .errors import ClusterError
@@ -37,17 +35,19 @@ def archive_of(cache: Path, image: str) -> Path:
     return cache / "images" / (image.replace("/", "_").replace(":", "-") + ".tar")
 
 
-def names_in(archive: Path) -> list[str]:
-    """Names of the images in a docker-archive."""
-    with tarfile.open(archive) as tar:
-        manifest = tar.extractfile("manifest.json")
-        return [name for each in json.load(manifest) for name in each["RepoTags"]] if manifest else []
-
-
 def end_all(instance: Instance) -> int:
     """End every task by its id and say how many there were. One that refuses is left to the cgroup's sweep after it."""
     tasks = _ctr(instance, "tasks", "list", "--quiet").split()
-    command = ["ctr", "--address", instance.containerd_socket, "--namespace", NAMESPACE, "tasks", "delete", "--force"]
+    command: list[str | Path] = [
+        "ctr",
+        "--address",
+        instance.containerd_socket,
+        "--namespace",
+        NAMESPACE,
+        "tasks",
+        "delete",
+        "--force",
+    ]
     for task in tasks:
         succeeds([*command, task])
     return len(tasks)

@@ -1,9 +1,9 @@
 """Errors, named by what the caller can do about them; the exit code is part of the name's meaning.
 
-    ClusterError            exit 1  something did not work; the message says what and where the log is
-    +-- MissingRequirement  exit 3  this machine lacks something that cannot be installed from here
-    +-- NotSupported        exit 4  this driver cannot do what was asked
-    +-- CommandFailed       exit 1  a program that was run ended badly
+ClusterError            exit 1  something did not work; the message says what and where the log is
++-- MissingRequirement  exit 3  this machine lacks something that cannot be installed from here
++-- NotSupported        exit 4  this driver cannot do what was asked
++-- CommandFailed       exit 1  a program that was run ended badly
 """
 
 from collections.abc import Sequence

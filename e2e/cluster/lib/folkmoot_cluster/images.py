@@ -14,7 +14,7 @@ from pathlib import Path
 from . import host, pip_settings
 from .build import exclusive
 from .containers import archive_of
-from .errors import CommandFailed, ClusterError
+from .errors import ClusterError, CommandFailed
 from .keys import key
 from .shell import run, say, step, stream
 
@@ -122,7 +122,13 @@ ln -sf python3 /usr/bin/python
 def _make_base(cache: Path, name: str) -> None:
     with tempfile.TemporaryDirectory(dir=cache) as folder:
         root = Path(folder) / "root"
-        bootstrap = ["debootstrap", "--variant=minbase", f"--include={','.join(INCLUDED)}", SUITE, root]
+        bootstrap: list[str | Path] = [
+            "debootstrap",
+            "--variant=minbase",
+            f"--include={','.join(INCLUDED)}",
+            SUITE,
+            root,
+        ]
         stream(["unshare", "--mount", "--propagation", "private", "--", *bootstrap], cache / "images" / "base.log")
         run(["chroot", root, "sh", "-c", _RECIPE])
         for path in EXCLUDED:

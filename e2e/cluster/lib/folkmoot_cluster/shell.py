@@ -61,6 +61,8 @@ def stream(argv: Sequence[str | Path], log: Path, *, environment: Mapping[str, s
     words = [str(word) for word in argv]
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as output:
-        done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, check=False)
+        done = subprocess.run(
+            words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, check=False
+        )
     if done.returncode != 0:
         raise CommandFailed(words, done.returncode, f"{log.read_text(errors='replace')}\n(whole log: {log})")

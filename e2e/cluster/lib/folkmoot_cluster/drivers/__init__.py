@@ -28,7 +28,7 @@ class Driver(Protocol):
 
 def choose(instance: Instance) -> Driver:
     """The driver for this machine and environment."""
-    from . import embedded, given, kind  # here, so that a broken driver does not break the others
+    from . import embedded, given, kind  # here: these import the protocol above
 
     context = os.environ.get("FOLKMOOT_CONTEXT")
     if context:

@@ -16,21 +16,9 @@ from .. import build, configuration, containers, host, kernel, kube, manifests, 
 from ..errors import ClusterError
 from ..names import Instance
 from ..shell import run, say, step
+from .observed import NETPOL, observe
 
-NETPOL = "netpol"
 GATE_WAIT = 15.0  # seconds for the enforcer to read the cluster's state and answer
-# Order of starting; down asks all to end at once, pods first.
-COMPONENTS = (
-    "etcd",
-    "kube-apiserver",
-    "kube-controller-manager",
-    "kube-scheduler",
-    "containerd",
-    "kubelet",
-    "kube-proxy",
-    "forward",
-    "volumes",
-)
 
 
 class Embedded:
@@ -101,7 +89,7 @@ class Embedded:
         (instance.state / "binaries").symlink_to(binaries.node)
         addresses = ",".join(configuration.server_addresses(instance))
         hosts = ",".join(configuration.server_hosts())
-        argv = ["pki", "--directory", instance.pki, "--node", instance.node_name]
+        argv: list[str | Path] = ["pki", "--directory", instance.pki, "--node", instance.node_name]
         run([binaries.node / "node", *argv, "--address", addresses, "--host", hosts])
         inside = f"https://{instance.node_address}:{configuration.API_PORT}"
         for user in ("kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "equipment"):
@@ -109,9 +97,13 @@ class Embedded:
 
     def _write_kubeconfig(self, path: Path, server: str, user: str) -> None:
         pki = self.instance.pki
-        parts = [base64.b64encode((pki / name).read_bytes()).decode() for name in ("ca.crt", f"{user}.crt", f"{user}.key")]
+        parts = [
+            base64.b64encode((pki / name).read_bytes()).decode() for name in ("ca.crt", f"{user}.crt", f"{user}.key")
+        ]
         path.touch(mode=0o600)
-        path.write_text(configuration.kubeconfig(server, parts[0], parts[1], parts[2], f"folkmoot-{self.instance.name}"))
+        path.write_text(
+            configuration.kubeconfig(server, parts[0], parts[1], parts[2], f"folkmoot-{self.instance.name}")
+        )
 
     def _start(self, name: str, argv: Sequence[str | Path], *, inside: bool = True) -> None:
         words = [str(word) for word in argv]
@@ -139,7 +131,14 @@ class Embedded:
         self._start("containerd", ["containerd", "--config", instance.configuration / "containerd.toml"])
         port = _free_port(instance.port)
         target = f"{instance.node_address}:{configuration.API_PORT}"
-        argv = ["--listen", f"127.0.0.1:{port}", "--namespace", instance.net_namespace, "--to", target]
+        argv: list[str | Path] = [
+            "--listen",
+            f"127.0.0.1:{port}",
+            "--namespace",
+            instance.net_namespace,
+            "--to",
+            target,
+        ]
         self._start("forward", [binaries.node / "node", "forward", *argv], inside=False)
         self._write_kubeconfig(instance.kubeconfig, f"https://127.0.0.1:{port}", "admin")
         api = kube.Api(instance.kubeconfig)
@@ -207,30 +206,7 @@ class Embedded:
     # -- looking -------------------------------------------------------------------------------------------------------
 
     def status(self) -> dict[str, Any]:
-        instance = self.instance
-        found = processes.recorded(instance.records)
-        rows = [
-            {"name": each.name, "pid": each.pid, "running": processes.alive(each), "memoryMiB": _mib(processes.memory(each))}
-            for each in found
-        ]
-        running = {row["name"] for row in rows if row["running"]}
-        missing = sorted({*COMPONENTS, *(row["name"] for row in rows)} - running)
-        api = kube.Api(instance.kubeconfig) if instance.kubeconfig.exists() else None
-        node = api is not None and kube.holds(lambda: api.node_ready(instance.node_name))
-        dns = api is not None and kube.holds(lambda: api.available("kube-system", "coredns"))
-        return {
-            "instance": instance.name,
-            "driver": self.name,
-            "healthy": not missing and node and dns,
-            "node": {"name": instance.node_name, "ready": node},
-            "dns": dns,
-            "enforcer": NETPOL in running,
-            "missing": missing,
-            "processes": rows,
-            "memoryMiB": _mib(kernel.memory_used(instance)),
-            "versions": {"kubernetes": build.kubernetes_version(), "coredns": build.coredns_image().rpartition(":")[2]},
-            "kubeconfig": str(instance.kubeconfig) if api else None,
-        }
+        return observe(self.instance)
 
     def kubeconfig(self) -> Path:
         if not self.instance.kubeconfig.exists():
@@ -277,7 +253,7 @@ class Embedded:
 
 
 def _free_port(first: int) -> int:
-    """The first port from `first` on that nobody listens at; between asking and using it another may take it, then `up` says so."""
+    """The first port from `first` on that nobody listens at; should another take it before us, `up` says so."""
     for port in range(first, first + 100):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -287,7 +263,3 @@ def _free_port(first: int) -> int:
                 continue
             return port
     raise ClusterError(f"no free port on 127.0.0.1 from {first} to {first + 99}")
-
-
-def _mib(count: int) -> int:
-    return round(count / 2**20)
