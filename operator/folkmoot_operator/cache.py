@@ -26,19 +26,36 @@ class Cache:
         self._by_namespace: dict[tuple[Kind, str], set[Key]] = defaultdict(set)
         self._by_label: dict[tuple[str, str], set[_Ref]] = defaultdict(set)
         self._relists: set[Relist] = set()
+        self._written: dict[_Ref, str] = {}
         self.filled = asyncio.Event()
 
     def put(self, kind: Kind, obj: Obj) -> bool:
-        """Store what a watch or a write gave; True if it is new or has another resourceVersion."""
+        """Store what the watch gave; True if it is new or has another resourceVersion. Echoes of states that are older than
+        our own last write of the object are skipped: they would look like drift."""
         key = key_of(obj)
         for relist in self._relists:
             relist.touched(kind, key)
+        written = self._written.get((kind, key))
+        if written is not None:
+            if _older(obj["metadata"].get("resourceVersion"), written):
+                return False
+            del self._written[kind, key]
         return self._store(kind, key, obj)
+
+    def wrote(self, kind: Kind, obj: Obj) -> None:
+        """Store the API server's answer to our own write, ahead of the watch."""
+        key = key_of(obj)
+        before = self.get(kind, key)
+        self._store(kind, key, obj)
+        version = str(obj["metadata"].get("resourceVersion"))
+        if before is None or before["metadata"].get("resourceVersion") != version:
+            self._written[kind, key] = version
 
     def drop(self, kind: Kind, key: Key) -> Obj | None:
         """Forget an object that is gone; returns what was known of it."""
         for relist in self._relists:
             relist.touched(kind, key)
+        self._written.pop((kind, key), None)
         return self._remove(kind, key)
 
     def get(self, kind: Kind, key: Key) -> Obj | None:
@@ -110,8 +127,10 @@ class Relist:
         for item in items:
             key = key_of(item)
             self._seen.add(key)
-            if key not in self._touched and self._cache._store(self._kind, key, item):
-                self.changed.add(key)
+            if key not in self._touched:
+                self._cache._written.pop((self._kind, key), None)
+                if self._cache._store(self._kind, key, item):
+                    self.changed.add(key)
 
     def finish(self) -> list[Obj]:
         """Drop what the list no longer holds; returns those objects. Without this call nothing is dropped."""
@@ -125,6 +144,11 @@ class Relist:
     def abandon(self) -> None:
         """The list failed half-way: what was read stays, nothing is dropped."""
         self._cache._relists.discard(self)
+
+
+def _older(version: str | None, than: str) -> bool:
+    """Only ever used about an object that we wrote ourselves a moment ago; a wrong guess is repaired by the next relist."""
+    return version is not None and version.isdigit() and than.isdigit() and int(version) < int(than)
 
 
 def _lean(obj: Obj) -> Obj:

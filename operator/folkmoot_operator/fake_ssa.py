@@ -9,14 +9,10 @@ import copy
 from collections.abc import Iterator
 from typing import Any, Final
 
+from folkmoot_operator.kinds import LIST_KEYS
+
 Path = tuple[Any, ...]
 
-# Associative lists by field name, as the built-in kinds and our CRDs declare them (x-kubernetes-list-map-keys).
-LIST_KEYS: Final[dict[str, tuple[str, ...]]] = {
-    "conditions": ("type",), "containers": ("name",), "initContainers": ("name",), "volumes": ("name",), "env": ("name",),
-    "ownerReferences": ("uid",), "volumeMounts": ("mountPath",), "imagePullSecrets": ("name",),
-    "ports": ("containerPort", "port", "protocol"),
-}  # fmt: skip
 SETS: Final = ("finalizers",)
 
 

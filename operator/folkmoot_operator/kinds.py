@@ -81,6 +81,13 @@ LEASE: Final = Kind("coordination.k8s.io", "v1", "leases", "Lease")
 EVENT: Final = Kind("events.k8s.io", "v1", "events", "Event")
 POD: Final = Kind("", "v1", "pods", "Pod")  # never read by the operator; here for tests on a cluster
 
+# Associative lists by field name, as the built-in kinds and our CRDs declare them (x-kubernetes-list-map-keys).
+LIST_KEYS: Final[dict[str, tuple[str, ...]]] = {
+    "conditions": ("type",), "containers": ("name",), "initContainers": ("name",), "volumes": ("name",), "env": ("name",),
+    "ownerReferences": ("uid",), "volumeMounts": ("mountPath",), "imagePullSecrets": ("name",),
+    "ports": ("containerPort", "port", "protocol"),
+}  # fmt: skip
+
 _BY_NAME: Final = {(k.api_version, k.kind): k for k in (*OWN, *CHILDREN, SECRET, LEASE, EVENT, POD)}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import ssl
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any, Final
 import yaml
 
 from folkmoot_core.errors import Invalid
+from folkmoot_operator.tls import load_pair
 
 SERVICE_ACCOUNT_DIR: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _REREAD_SECONDS: Final = 60.0  # the kubelet renews the mounted token long before it expires
@@ -54,7 +54,7 @@ def from_kubeconfig(path: Path) -> Connection:
     tls = ssl.create_default_context(cadata=authority.decode() if authority else None)
     certificate, key = _bytes(user, "client-certificate", path.parent), _bytes(user, "client-key", path.parent)
     if certificate and key:
-        _load_pair(tls, certificate, key)
+        load_pair(tls, certificate, key)
     if "tokenFile" in user:
         return Connection(server, tls, _token_file(path.parent / user["tokenFile"]))
     token = str(user.get("token", ""))
@@ -72,14 +72,6 @@ def _bytes(section: Mapping[str, Any], key: str, base: Path) -> bytes:
     if f"{key}-data" in section:
         return base64.b64decode(section[f"{key}-data"])
     return (base / section[key]).read_bytes() if key in section else b""
-
-
-def _load_pair(tls: ssl.SSLContext, certificate: bytes, key: bytes) -> None:
-    """The ssl module loads a pair from files alone; this one lives only for the call."""
-    with tempfile.NamedTemporaryFile() as file:
-        file.write(certificate + b"\n" + key)
-        file.flush()
-        tls.load_cert_chain(file.name)
 
 
 def _token_file(path: Path) -> Callable[[], str]:
