@@ -30,13 +30,13 @@ def template(tenant: str, component: str, agent: str = "") -> dict[str, str]:
 
 def of_tenant(tenant: TenantView, inst: Installation, component: str) -> dict[str, str]:
     """Labels of an object that belongs to a Tenant."""
-    own = {names.LABEL_VERSION: inst.version, names.LABEL_OWNER_UID: tenant.meta.uid}
+    own = {names.LABEL_VERSION: _version(inst), names.LABEL_OWNER_UID: tenant.meta.uid}
     return {**template(tenant.name, component), **own}
 
 
 def of_agent(agent: AgentView, tenant: TenantView, inst: Installation, component: str) -> dict[str, str]:
     """Labels of an object that belongs to an Agent."""
-    own = {names.LABEL_VERSION: inst.version, names.LABEL_OWNER_UID: agent.meta.uid}
+    own = {names.LABEL_VERSION: _version(inst), names.LABEL_OWNER_UID: agent.meta.uid}
     return {**template(tenant.name, component, agent.name), **own}
 
 
@@ -69,3 +69,8 @@ def agent_object(
             "ownerReferences": [owner],
         },
     }
+
+
+def _version(inst: Installation) -> str:
+    """A label's value: SemVer's `+build` is not allowed in one."""
+    return inst.version.replace("+", "_")[:63]

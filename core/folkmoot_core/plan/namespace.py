@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from folkmoot_core import names
-from folkmoot_core.plan import identities, labels, quantities
+from folkmoot_core.plan import identities, labels, pods, quantities
 from folkmoot_core.plan.types import Installation, Manifest
 from folkmoot_core.plan.views import TenantView
 from folkmoot_core.resources.common import Subject
@@ -19,18 +19,13 @@ ROLE_VIEWER = "folkmoot-tenant-viewer"
 ROLE_AUDITOR = "folkmoot-tenant-auditor"
 ROLE_APPROVER = "folkmoot-tenant-approver"
 
-# Room in the quota for the pods that Folkmoot itself runs in a tenant (core, broker, sandbox-checks), so that a tenant's
-# own limit is wholly the tenant's. Sums of the limits in plan.core, plan.broker and plan.sandbox; a test keeps them together.
-SYSTEM_CPU = ("4500m",)
-SYSTEM_MEMORY = ("3584Mi",)
-BROKER_STORAGE = "1Gi"
 
-
-def objects(tenant: TenantView, inst: Installation) -> Iterator[Manifest]:
-    """Namespace first, limits before anything that could use them."""
+def objects(tenant: TenantView, inst: Installation, system: Sequence[Manifest]) -> Iterator[Manifest]:
+    """Namespace first, limits before anything that could use them. `system` are the workloads that Folkmoot itself runs
+    in the tenant: the quota has room for them, so that a tenant's own share is wholly the tenant's."""
     yield namespace(tenant, inst)
-    yield _quota(tenant, inst)
-    yield _limit_range(tenant, inst)
+    yield quota(tenant, inst, system)
+    yield limit_range(tenant, inst)
     yield _trust(tenant, inst)
     for account in (names.SA_CORE, names.SA_BROKER, names.SA_OWNER, names.SA_VIEWER, names.SA_AUDITOR):
         yield {
@@ -64,20 +59,23 @@ def namespace(tenant: TenantView, inst: Installation, *, retained: bool = False)
     }
 
 
-def _quota(tenant: TenantView, inst: Installation) -> Manifest:
-    quota = tenant.spec.quota
-    cpu = quantities.cpu((quota.cpu, *SYSTEM_CPU))
-    memory = quantities.memory((quota.memory, *SYSTEM_MEMORY))
+def quota(tenant: TenantView, inst: Installation, system: Sequence[Manifest]) -> Manifest:
+    """The ResourceQuota: what the Tenant says plus what `system` may use."""
+    wanted = tenant.spec.quota
+    cpu = quantities.cpu((wanted.cpu, *pods.limits_of(system, "cpu")))
+    memory = quantities.memory((wanted.memory, *pods.limits_of(system, "memory")))
+    claims = [c["spec"]["resources"]["requests"]["storage"] for w in system for c in w["spec"].get("volumeClaimTemplates", ())]
     hard = {
         "requests.cpu": cpu, "limits.cpu": cpu, "requests.memory": memory, "limits.memory": memory,
-        "requests.storage": quantities.memory((quota.storage, tenant.spec.core.storage.size, BROKER_STORAGE)),
-        f"count/agents.{names.GROUP}": str(quota.agents), f"count/sessions.{names.GROUP}": str(quota.sessions),
+        "requests.storage": quantities.memory((wanted.storage, *claims)),
+        f"count/agents.{names.GROUP}": str(wanted.agents), f"count/sessions.{names.GROUP}": str(wanted.sessions),
         "services.nodeports": "0", "services.loadbalancers": "0",
     }  # fmt: skip
     return {**labels.tenant_object(tenant, inst, ("v1", "ResourceQuota"), "folkmoot", COMPONENT), "spec": {"hard": hard}}
 
 
-def _limit_range(tenant: TenantView, inst: Installation) -> Manifest:
+def limit_range(tenant: TenantView, inst: Installation) -> Manifest:
+    """Limits for containers that name none, so that the quota admits them."""
     item = {
         "type": "Container",
         "default": {"cpu": "500m", "memory": "512Mi"},

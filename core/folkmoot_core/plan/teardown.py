@@ -43,7 +43,7 @@ class Step:
     requeue_after: float | None = None
 
 
-def next(state: TeardownState) -> Step:  # noqa: A001 - read as `teardown.next(state)`
+def next(state: TeardownState) -> Step:
     """The next step. Ends with RemoveFinalizer, which is the only way the Tenant goes."""
     if state.namespace == "Absent":
         return Step("RemoveFinalizer")
