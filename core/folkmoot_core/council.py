@@ -269,6 +269,7 @@ def _ask_votes(
         Note(
             id=f"{need.id}/note", entry="council.vote", actor=need.agent, commits_to=submission.workspace or "",
             data={"submission": submission.number, "vote": votes[need.agent].vote if need.agent in votes else "Missing"},
+            detail={"reason": votes[need.agent].reason[:300] if need.agent in votes else ""},
         )
         for need in needs
     )  # fmt: skip

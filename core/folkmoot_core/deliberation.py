@@ -65,6 +65,7 @@ class Note(_Frozen):
     id: str
     entry: str  # an EntryType
     data: dict[str, Any]
+    detail: dict[str, Any] = {}  # joins `data` in the session's event, for the person who follows; never in the ledger
     commits_to: str = ""  # digest of what the entry commits to with a salt (a workspace manifest, a result)
     actor: str = ""  # agent name; empty: the conductor
 

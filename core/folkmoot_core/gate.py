@@ -337,6 +337,7 @@ def _notes(e: _Evidence) -> tuple[Note, ...]:
         Note(
             id=f"gate/{n}/{side}/{name}/note", entry="gate.review", actor=name, commits_to=manifest,
             data={"submission": n, "side": side, "verdict": given.verdict if isinstance(given, Review) else "Missing"},
+            detail={"summary": given.summary[:300] if isinstance(given, Review) else given[:300]},
         )
         for side, sided in (("structural", e.structural), ("adversarial", e.adversarial))
         for name, given in sorted(sided.items())
@@ -349,6 +350,7 @@ def _verdict_note(submitted: Submission, verdict: Verdict) -> Note:
     return Note(
         id=f"gate/{submitted.number}/verdict", entry="gate.verdict", commits_to=submitted.workspace or "",
         data={"submission": submitted.number, "verdict": verdict.verdict, "shapes": shapes, "vocabulary": verdict.vocabulary},
+        detail={"message": verdict.message[:1000], "findings": [_line(f)[:300] for f in verdict.findings[:20]]},
     )  # fmt: skip
 
 
