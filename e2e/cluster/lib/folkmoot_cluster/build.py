@@ -34,6 +34,7 @@ PAUSE_IMAGE = "folkmoot.local/pause:1"
 VERSION_VARIABLE = "k8s.io/component-base/version"
 # The coredns module asks for the newest Go of all.
 GO_WANTED = "1.26.0"
+KEPT = 4  # builds of one program in the cache; a running cluster may use an older one
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,15 @@ def compile_into(target: Path, name: str, command: list[str | Path], package: st
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir()
         (Path(scratchpad) / name).rename(target / name)
+    _forget_old(target, name)
+
+
+def _forget_old(target: Path, name: str) -> None:
+    """Keep the newest few: older ones were of sources that are gone, at 140 MB each."""
+    siblings = [path for path in target.parent.glob(f"{name}-*") if path.is_dir()]
+    for folder in sorted(siblings, key=lambda path: -path.stat().st_mtime)[KEPT:]:
+        shutil.rmtree(folder)
+        Path(f"{folder}.log").unlink(missing_ok=True)
 
 
 def _image(folder: Path, name: str, binary: str) -> Path:

@@ -136,6 +136,9 @@ def main(command: str, argv: Sequence[str]) -> int:
     except ClusterError as error:
         sys.stderr.write(f"{command}: {error}\n")
         return error.code
+    except BrokenPipeError:  # `status | head`: the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         sys.stderr.write(f"{command}: interrupted\n")
         return 130

@@ -22,7 +22,8 @@ root = "/var/lib/containerd"
 state = "/run/containerd"
 disabled_plugins = [
   "io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs",
-  "io.containerd.snapshotter.v1.devmapper", "io.containerd.tracing.processor.v1.otlp", "io.containerd.internal.v1.tracing",
+  "io.containerd.snapshotter.v1.devmapper",
+  "io.containerd.tracing.processor.v1.otlp", "io.containerd.internal.v1.tracing",
 ]
 
 [grpc]
@@ -84,7 +85,7 @@ def cni(instance: Instance) -> str:
 
 
 def kubelet(instance: Instance) -> str:
-    """Pods' cgroups go below the instance's; nothing is evicted and no image is collected on a developer's full disk."""
+    """Pods' cgroups go below the instance's; nothing is evicted, no image collected on a developer's full disk."""
     return json.dumps(
         {
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
@@ -105,7 +106,7 @@ def kubelet(instance: Instance) -> str:
             "clusterDomain": CLUSTER_DOMAIN,
             "resolvConf": str(instance.configuration / "resolv.conf"),
             "failSwapOn": False,
-            "protectKernelDefaults": True,  # ends instead of changing the host's sysctls; kernel.py shows it what it wants
+            "protectKernelDefaults": True,  # never change the host's sysctls; kernel.py shows it what it wants
             "enforceNodeAllocatable": [],
             "evictionHard": {"memory.available": "1Mi", "nodefs.available": "0%", "imagefs.available": "0%"},
             "imageGCHighThresholdPercent": 100,

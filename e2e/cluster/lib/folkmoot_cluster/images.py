@@ -1,7 +1,7 @@
 """Images without a container engine: buildah, with a base made by debootstrap where no registry answers.
 
-How this machine reaches a package index (pip's settings, a private CA) is needed inside `RUN pip install` and belongs in no
-layer: it goes in by mounts that exist during the build alone. Proxies pass by themselves, buildah keeps them out of images.
+How this machine reaches a package index (pip's settings, a private CA) is needed inside `RUN pip install` and belongs
+in no layer: it goes in by mounts that exist during the build alone. Proxies pass by themselves, buildah keeps them out.
 """
 
 import hashlib

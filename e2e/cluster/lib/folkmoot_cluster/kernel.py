@@ -1,8 +1,8 @@
 """What a cluster takes from the kernel: a network namespace, a mount namespace, a cgroup per hierarchy.
 
-Everything Kubernetes does to a machine happens inside them. The components write to fixed paths below /var/lib, /var/log
-and /run, change sysctls, add nftables rules and mount hundreds of file systems; in namespaces of their own none of that
-reaches the host, two clusters do not meet, and all of it ends with the last process.
+Everything Kubernetes does to a machine happens inside them. The components write to fixed paths below /var/lib,
+/var/log and /run, change sysctls, add nftables rules and mount hundreds of file systems; in namespaces of their own
+none of that reaches the host, two clusters do not meet, and all of it ends with the last process.
 """
 
 import os
@@ -57,7 +57,7 @@ def create(instance: Instance) -> None:
 
 
 def enter(instance: Instance, *, network: bool = True, mounts: bool = True) -> list[str]:
-    """Words to put before a command so that it runs inside (not `ip netns exec`: that remounts /sys, without cgroups)."""
+    """Words before a command so that it runs inside (not `ip netns exec`: that remounts /sys, without cgroups)."""
     words = ["nsenter"]
     if network:
         words.append(f"--net={instance.net_namespace}")

@@ -1,7 +1,7 @@
 """Keys of what is kept in the cache: a hash of everything that went in. PURE (the caller reads the files).
 
-A key that forgets an input serves stale binaries; one that takes too much in rebuilds for nothing. Tests of a module are
-not inputs of its binary.
+A key that forgets an input serves stale binaries; one that takes too much in rebuilds for nothing. Tests of a module
+are not inputs of its binary.
 """
 
 import hashlib

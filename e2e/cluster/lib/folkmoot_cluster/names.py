@@ -17,7 +17,7 @@ NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,18}[a-z0-9])?")
 DEFAULT = "demo"
 STORAGE_CLASS = "folkmoot-local"
 CLUSTER_DOMAIN = "cluster.local"
-# The mount namespace has its own /var/lib, /var/log and /run (see kernel.py), so what lies below these is not seen there.
+# The mount namespace has these of its own (see kernel.py): what lies below them on the host is not seen there.
 HIDDEN = ("/var/lib", "/var/log", "/run")
 
 

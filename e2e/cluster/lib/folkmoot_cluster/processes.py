@@ -1,7 +1,7 @@
 """Processes that outlive this program: started with a record, ended by it and by nothing else.
 
-A record holds the pid and the kernel's start time of the process. Pids are reused; the pair is not. So a record left by a
-crash or a reboot can never end a stranger.
+A record holds the pid and the kernel's start time of the process. Pids are reused; the pair is not. So a record left by
+a crash or a reboot can never end a stranger.
 """
 
 import json
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-GRACE = 10.0  # seconds between SIGTERM and SIGKILL; the API server drains for a few
+GRACE = 2.0  # seconds from SIGTERM to SIGKILL; the API server would drain for many, for clients that go with it
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Images of one static binary, as a tar that container runtimes import: no engine needed. PURE but for the bytes it is given.
+"""Images of one static binary, as a tar that container runtimes import: no engine needed. PURE.
 
 The same input gives the same bytes: times and owners are fixed.
 """

@@ -1,4 +1,4 @@
-"""Running programs and telling the person at the terminal what happens. The one place that starts a subprocess and waits."""
+"""Running programs and waiting for them, and telling the person at the terminal what happens."""
 
 import subprocess
 import sys

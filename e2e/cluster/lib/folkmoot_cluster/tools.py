@@ -29,7 +29,7 @@ def path(cache: Path, name: str) -> Path:
 
 
 def _install(target: Path, name: str, go: Path, package: str) -> None:
-    """`go install` cannot name its output and refuses a module's replace lines; an empty module that requires it does neither."""
+    """By an empty module that requires it: `go install` cannot name its output and refuses `replace` lines."""
     module = target.with_name(target.name + ".module")
     module.mkdir(parents=True, exist_ok=True)
     path, _, version = package.partition("@")

@@ -1,7 +1,7 @@
 """Kubernetes' own components on this machine, in namespaces of their own. See the module `kernel` for what that buys.
 
-`up` starts from nothing or not at all: what is found half done (a crash, a reboot, Ctrl-C) is taken down first. A cluster
-is seconds to make, and a repaired one would be a third state that nobody tests.
+`up` starts from nothing or not at all: what is found half done (a crash, a reboot, Ctrl-C) is taken down first. A
+cluster is seconds to make, and a repaired one would be a third state that nobody tests.
 """
 
 import base64
@@ -143,8 +143,8 @@ class Embedded:
         self._write_kubeconfig(instance.kubeconfig, f"https://127.0.0.1:{port}", "admin")
         api = kube.Api(instance.kubeconfig)
         self._wait("the API server", api.ready)
-        manager = [binaries.node / "kube-controller-manager", *configuration.controller_manager(instance)]
-        self._start("kube-controller-manager", manager)
+        manager = binaries.node / "kube-controller-manager"
+        self._start("kube-controller-manager", [manager, *configuration.controller_manager(instance)])
         self._start("kube-scheduler", [binaries.node / "kube-scheduler", *configuration.scheduler(instance)])
 
     def _start_node(self, binaries: build.Binaries) -> None:
@@ -176,7 +176,8 @@ class Embedded:
             else:
                 say(f"{self.instance.name}: nothing to remove")
         self.instance.run.with_suffix(".lock").unlink(missing_ok=True)
-        storage.remove_if_empty(self.instance.run.parent)
+        for folder in (self.instance.run.parent, self.instance.state.parent):
+            storage.remove_if_empty(folder)
 
     def _remains(self) -> bool:
         paths = [self.instance.state, self.instance.run]
@@ -242,7 +243,7 @@ class Embedded:
         self._wait("the enforcer's rules", self.instance.gate_socket.exists, GATE_WAIT)
 
     def _enforcer_off(self) -> None:
-        """First the process, which would put its table back; then the socket, whose absence tells the gate; then the table."""
+        """First the process, which would put its table back; then the socket, by whose absence the gate knows."""
         process = processes.find(self.instance.records, NETPOL)
         processes.stop(self.instance.records, [process] if process else [])
         self.instance.gate_socket.unlink(missing_ok=True)

@@ -1,4 +1,7 @@
-"""A cluster that somebody else brought up, by the name of its kube-context (FOLKMOOT_CONTEXT). Nothing is started or removed."""
+"""A cluster that somebody else brought up, by the name of its kube-context (FOLKMOOT_CONTEXT).
+
+Nothing is started, nothing is removed.
+"""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""A cluster made by kind, where a container engine answers. Its CNI enforces NetworkPolicies, and cannot be told not to.
+"""A cluster made by kind, where a container engine answers. Its CNI always enforces NetworkPolicies.
 
 Written from kind's documentation (v0.24 and later) and UNTESTED where this was written: no engine could be had there.
 """
