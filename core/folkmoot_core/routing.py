@@ -24,8 +24,9 @@ ACK_MS: Final = {"critical": 30_000, "routine": 60_000}  # substrate.md "Bus"
 MIN_ACK_MS: Final = 1_000
 MAX_ACK_MS: Final = 3_600_000
 MAX_ATTEMPTS: Final = 3  # the first delivery and two resends
+MAX_HANDOUTS: Final = 5  # times one delivery may be handed out again after its reader died
 SEEN_WINDOW_MS: Final = 24 * 3_600_000  # how long a request_id is remembered
-KEPT_KEYS: Final = 64  # registered public keys per participant: replicas and their predecessors within the hour
+MAX_INBOX: Final = 10_000  # messages an agent's inbox may hold
 
 FROM_CORE: Final[frozenset[Kind]] = frozenset({"task", "cancel"})
 TO_CORE: Final[frozenset[Kind]] = frozenset({"ack", "result", "heartbeat"})
@@ -46,6 +47,8 @@ class Context:
     """Whether this owner's request_id was routed before."""
     waiting_for: str = ""
     """Whose ACK the delivery named by `ack_for` waits for; empty: it waits no more."""
+    inbox: int = 0
+    """Messages in the recipient's inbox."""
     now_ms: int = 0
     """The bus server's own time."""
 
@@ -164,6 +167,12 @@ def _check_body(envelope: Envelope, context: Context) -> Refusal:
     return None
 
 
+def _check_room(envelope: Envelope, context: Context) -> Refusal:
+    if envelope.to != CORE and context.inbox >= MAX_INBOX:
+        return "InboxFull", f"inbox of {envelope.to} holds {context.inbox} messages; it does not read them"
+    return None
+
+
 def _check_ack(envelope: Envelope, context: Context) -> Refusal:
     if envelope.kind in ("ack", "result") and not envelope.ack_for:
         return "Malformed", f"kind {envelope.kind} names no message in ack_for"
@@ -180,6 +189,7 @@ CHECKS: Final[tuple[Callable[[Envelope, Context], Refusal], ...]] = (
     _check_signature,  # made by a process that showed this participant's token within the hour
     _check_body,  # the recipient can parse it
     _check_ack,  # nobody settles a delivery to somebody else
+    _check_room,  # a stream is never trimmed of what was not read; the core's inbox holds its senders back instead
 )
 
 
@@ -189,7 +199,6 @@ class Waiting(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     envelope: Envelope
     interval_ms: int
-    inbox_ids: tuple[str, ...] = ()  # of every attempt, so that a dead task can be taken back
 
 
 @dataclass(frozen=True)
@@ -204,6 +213,7 @@ class Dead:
     """Give up: into the dead stream and the ledger; the sender is told."""
 
     envelope: Envelope
+    reason: str
     tell: Envelope | None
 
 
@@ -214,7 +224,13 @@ def overdue(waiting: Waiting, now_ms: int) -> Resend | Dead:
         update = {"attempt": envelope.attempt + 1, "deadline_ms": now_ms + waiting.interval_ms}
         return Resend(envelope.model_copy(update=update))
     message = f"agent {envelope.to} did not acknowledge the task in {envelope.attempt} attempts"
-    return Dead(envelope, failure(envelope, "Unresponsive", message, now_ms))
+    return Dead(envelope, "Unresponsive", failure(envelope, "Unresponsive", message, now_ms))
+
+
+def poisonous(envelope: Envelope, now_ms: int) -> Dead:
+    """This delivery was handed out more than MAX_HANDOUTS times and never done: it seems to kill whoever takes it."""
+    message = f"the task was handed to agent {envelope.to} {MAX_HANDOUTS} times and never finished"
+    return Dead(envelope, "Poison", failure(envelope, "Poison", message, now_ms))
 
 
 def record_of(envelope: Envelope, reason: str = "") -> dict[str, str | int]:

@@ -79,11 +79,11 @@ class MemoryHub:
                 continue
             outcome = routing.overdue(waiting, now_ms)
             if isinstance(outcome, Dead):
-                self._bury(name, waiting, outcome)
+                self._bury(name, outcome)
             else:
                 self.resent.append(outcome.envelope)
-                ids = (*waiting.inbox_ids, self._put(outcome.envelope))
-                self._waiting[name] = waiting.model_copy(update={"envelope": outcome.envelope, "inbox_ids": ids})
+                self._put(outcome.envelope)
+                self._waiting[name] = waiting.model_copy(update={"envelope": outcome.envelope})
 
     def take(self, participant: str, pod: str, *, pending: bool) -> list[Delivery]:
         """What this pod has in hand (`pending`), or what nobody has."""
@@ -116,10 +116,12 @@ class MemoryHub:
 
     def _context(self, owner: str, fields: dict[str, str]) -> Context:
         waiting = self._waiting.get(routing.waiting_id(fields.get("to", ""), fields.get("ack_for", "")))
+        inbox = self._inboxes.get(fields.get("to", ""))
         return Context(
             tenant=self.tenant, owner=owner, participants=self._participants, keys=tuple(self._keys.get(owner, ())),
             seen=routing.waiting_id(owner, fields.get("request_id", "")) in self._seen,
-            waiting_for=waiting.envelope.to if waiting else "", now_ms=self._now_ms(),
+            waiting_for=waiting.envelope.to if waiting else "", inbox=len(inbox.entries) if inbox else 0,
+            now_ms=self._now_ms(),
         )  # fmt: skip
 
     def _deliver(self, decision: Deliver) -> None:
@@ -128,24 +130,24 @@ class MemoryHub:
         self._seen.add(name)
         if decision.settles:
             self._waiting.pop(decision.settles, None)
-        delivery_id = self._put(envelope)
+        self._put(envelope)
         if decision.interval_ms:
-            self._waiting[name] = Waiting(envelope=envelope, interval_ms=decision.interval_ms, inbox_ids=(delivery_id,))
+            self._waiting[name] = Waiting(envelope=envelope, interval_ms=decision.interval_ms)
 
-    def _bury(self, name: str, waiting: Waiting, outcome: Dead) -> None:
+    def _bury(self, name: str, outcome: Dead) -> None:
         del self._waiting[name]
         self.dead.append(outcome.envelope)
-        for delivery_id in waiting.inbox_ids:
-            self._inboxes[outcome.envelope.to].entries.pop(delivery_id, None)
+        entries = self._inboxes[outcome.envelope.to].entries
+        for delivery_id in [k for k, entry in entries.items() if entry.envelope.request_id == outcome.envelope.request_id]:
+            del entries[delivery_id]
         if outcome.tell is not None:
             self._put(outcome.tell)
 
-    def _put(self, envelope: Envelope) -> str:
+    def _put(self, envelope: Envelope) -> None:
         self._next += 1
         inbox = self._inboxes[envelope.to]
         inbox.entries[f"0-{self._next}"] = _Entry(envelope)
         inbox.arrived.set()
-        return f"0-{self._next}"
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)

@@ -1,0 +1,130 @@
+"""Who belongs to the tenant: the document as the conductor hands it out, followed by polling.
+
+The router knows nobody but the core until the first answer; with an answer it goes on when the conductor is away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from pathlib import Path
+from typing import Protocol
+
+import httpx2
+from pydantic import ValidationError
+
+from folkmoot_core.document import TenantDocument
+from folkmoot_core.entries import Actor
+from folkmoot_core.names import CORE
+from folkmoot_runtime.trust import Trust
+
+log = logging.getLogger(__name__)
+POLL_SECONDS = 5.0
+LONGEST_LOOK = 5.0  # seconds; routing may wait for a look
+MIN_BETWEEN = 1.0  # seconds between two looks that unknown names asked for
+
+
+class Directory(Protocol):
+    """What router, door and recorder ask about the tenant."""
+
+    @property
+    def known(self) -> bool:
+        """Whether any document was seen."""
+
+    def participants(self) -> frozenset[str]:
+        """The core and the document's agents."""
+
+    def digest(self) -> str:
+        """Digest of the document in force; empty before the first."""
+
+    def actor(self, participant: str) -> Actor:
+        """The participant as an entry names it."""
+
+    async def refresh(self) -> None:
+        """Look again now, if the last look was not just made."""
+
+
+class DocumentDirectory:
+    """A `Directory` from one `TenantDocument`; `document` may be replaced at any time."""
+
+    def __init__(self, document: TenantDocument | None = None) -> None:
+        self._document: TenantDocument | None = None
+        self._digest = ""
+        self._participants = frozenset({CORE})
+        if document is not None:
+            self.replace(document)
+
+    def replace(self, document: TenantDocument) -> None:
+        """Put a document in force."""
+        self._document = document
+        self._digest = document.digest()
+        self._participants = frozenset({CORE, *(agent.name for agent in document.agents)})
+
+    @property
+    def known(self) -> bool:
+        """See `Directory.known`."""
+        return self._document is not None
+
+    def participants(self) -> frozenset[str]:
+        """See `Directory.participants`."""
+        return self._participants
+
+    def digest(self) -> str:
+        """See `Directory.digest`."""
+        return self._digest
+
+    def actor(self, participant: str) -> Actor:
+        """See `Directory.actor`."""
+        for agent in self._document.agents if self._document else ():
+            if agent.name == participant:
+                return Actor(kind="agent", id=participant, seed=agent.identity.seed, commitment=agent.identity.commitment)
+        return Actor(kind="service" if participant == CORE else "agent", id=participant)
+
+    async def refresh(self) -> None:
+        """Nothing to look at."""
+
+
+class ConductorDirectory(DocumentDirectory):
+    """Follows the conductor's `GET /v1/document`."""
+
+    def __init__(self, url: str, token_file: Path, trust: Trust, timeout: float) -> None:
+        super().__init__()
+        self._url = f"{url}/v1/document"
+        self._token_file = token_file
+        self._trust = trust
+        self._timeout = min(timeout, LONGEST_LOOK)
+        self._etag = ""
+        self._looked = -MIN_BETWEEN
+        self._waiting = False
+
+    async def follow(self) -> None:
+        """Poll for ever."""
+        while True:
+            await self.refresh()
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def refresh(self) -> None:
+        """See `Directory.refresh`. A failure changes nothing and is said once."""
+        if time.monotonic() - self._looked < MIN_BETWEEN:
+            return
+        self._looked = time.monotonic()
+        try:
+            response = await self._get()
+            if response.status_code != httpx2.codes.NOT_MODIFIED:
+                response.raise_for_status()
+                self.replace(TenantDocument.model_validate_json(response.content))
+                self._etag = response.headers.get("ETag", "")
+        except (httpx2.HTTPError, OSError, ValidationError) as error:
+            if not self._waiting:
+                log.warning("waiting for the tenant document", extra={"conductor": self._url, "error": type(error).__name__})
+            self._waiting = True
+        else:
+            self._waiting = False
+
+    async def _get(self) -> httpx2.Response:
+        headers = {"Authorization": f"Bearer {self._token_file.read_text().strip()}"}
+        if self._etag:
+            headers["If-None-Match"] = self._etag
+        async with httpx2.AsyncClient(verify=self._trust.client_context(), timeout=self._timeout, trust_env=False) as client:
+            return await client.get(self._url, headers=headers)
