@@ -1,0 +1,65 @@
+"""What the doors need of a log, and what a producer may claim in one: shared by the log on a volume and its twin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from folkmoot_core.entries import Actor, EntryRequest, Producer, Receipt
+from folkmoot_core.errors import Forbidden, Unavailable
+
+OWN: Final = Producer(id="core/ledger")
+OWN_ACTOR: Final = Actor(kind="service", id="ledger")
+OWN_TYPES: Final = frozenset({"log.opened", "log.closed", "log.degraded", "heartbeat", "evidence.read"})
+AGENTS: Final = "agents/"
+
+
+class Overloaded(Unavailable):
+    """More is waiting than the log takes; the same request may be sent again after `retry_after` seconds."""
+
+    reason = "Overloaded"
+
+
+class Ledger(Protocol):
+    """An append-only log of one tenant."""
+
+    @property
+    def origin(self) -> str:
+        """The log's identity for ever."""
+
+    @property
+    def vkey(self) -> str:
+        """Its public key as text."""
+
+    @property
+    def size(self) -> int:
+        """Durable entries."""
+
+    async def append(self, requests: Sequence[EntryRequest], producer: Producer) -> list[Receipt]:
+        """Append all or none, in order; durable on return. Known ids answer with their first receipt; `Conflict` when the
+        content differs or the log is closed."""
+
+    async def read(self, path: str) -> bytes | None:
+        """A file of the log by its tlog-tiles path; None where there is none. Raises `Invalid` for what is no path."""
+
+    async def publish(self) -> None:
+        """Sign and publish a checkpoint over all that is durable."""
+
+    async def close_log(self) -> int:
+        """Append `log.closed`, publish, and return the final size. Idempotent."""
+
+    async def aclose(self) -> None:
+        """Finish what was accepted and let go of the volume."""
+
+
+def check_claims(request: EntryRequest, producer: Producer) -> None:
+    """Refuse what the producer cannot speak for: the ledger's own kinds of entries, and, for an agent, any other actor."""
+    if request.type in OWN_TYPES and producer != OWN:
+        raise Forbidden(f"entry {request.id}: only the ledger itself records {request.type}")
+    if producer.id.startswith(AGENTS):
+        agent = producer.id.removeprefix(AGENTS)
+        if request.actor.kind != "agent" or request.actor.id != agent:
+            raise Forbidden(
+                f"entry {request.id}: agent {agent} claims to act as {request.actor.kind} {request.actor.id!r}; expected itself",
+                reason="ForeignActor",
+            )

@@ -1,0 +1,107 @@
+"""The log without a volume: the same entries, receipts, tiles and refusals, nothing kept. For tests and demonstrations.
+
+It passes the same contract tests as `log.Log`. Its key is made from a fixed seed: its signatures prove nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from folkmoot_core.entries import EntryRequest, EntryType, Producer, Receipt, new_entry, rfc3339
+from folkmoot_core.errors import Conflict
+from folkmoot_core.ledger import bundle, tiles
+from folkmoot_core.ledger.checkpoint import Checkpoint
+from folkmoot_core.ledger.envelope import Prepared, prepare, take_apart
+from folkmoot_core.ledger.note import Signer
+from folkmoot_core.ledger.sequence import Sequence as State
+from folkmoot_runtime.ledger.interface import OWN, OWN_ACTOR, check_claims
+from folkmoot_runtime.ledger.waiting import Item, Waiting
+
+ORIGIN = "folkmoot/00000000-0000-4000-8000-000000000000"
+
+
+class MemoryLog:
+    """`Ledger` in memory."""
+
+    def __init__(self, tenant: str = "", clock: Callable[[], float] = time.time, origin: str = ORIGIN) -> None:
+        self._signer = Signer.from_seed(origin, b"\0" * 32)
+        self._clock = clock
+        self._state = State()
+        self._waiting = Waiting()
+        self._entries: list[bytes] = []
+        self._published: bytes | None = None
+        self._sealed = False
+        self._write([self._own("log.opened", tenant=tenant, vkey=self.vkey)])
+        self._publish()
+
+    @property
+    def origin(self) -> str:
+        """A fixed one."""
+        return self._signer.name
+
+    @property
+    def vkey(self) -> str:
+        """The public key's text."""
+        return self._signer.verifier().vkey()
+
+    @property
+    def size(self) -> int:
+        """Entries."""
+        return len(self._state)
+
+    async def append(self, requests: Sequence[EntryRequest], producer: Producer) -> list[Receipt]:
+        """See `Ledger.append`."""
+        for request in requests:
+            check_claims(request, producer)
+        prepared = [prepare(request, origin=self.origin, producer=producer) for request in requests]
+        admission, fresh = self._waiting.resolve(prepared, self._find)
+        if fresh and self._sealed:
+            raise Conflict("the log is closed; nothing is appended to it any more", reason="LogClosed")
+        self._waiting.admit(admission, fresh)
+        first, leaves = self.size, self._write([item.prepared for item in fresh])
+        self._waiting.durable(self._waiting.take(len(fresh), 1 << 40), leaves, first)
+        return await admission.receipts()
+
+    async def read(self, path: str) -> bytes | None:
+        """See `Ledger.read`."""
+        if path == tiles.CHECKPOINT:
+            return self._published
+        if path == tiles.VKEY:
+            return f"{self.vkey}\n".encode()
+        tile = tiles.parse(path)
+        if tile.level != tiles.ENTRIES:
+            return self._state.rows.tile(tile)
+        first = tile.index * tiles.WIDTH
+        return bundle.encode(self._entries[first : first + tile.width]) if first + tile.width <= self.size else None
+
+    async def publish(self) -> None:
+        """See `Ledger.publish`."""
+        self._publish()
+
+    async def close_log(self) -> int:
+        """See `Ledger.close_log`."""
+        if not self._sealed:
+            self._write([self._own("log.closed")])
+            self._sealed = True
+        self._publish()
+        return self.size
+
+    async def aclose(self) -> None:
+        """Nothing to let go of."""
+
+    def _publish(self) -> None:
+        self._published = Checkpoint(self.origin, self.size, self._state.rows.root()).sign([self._signer])
+
+    def _write(self, prepared: Sequence[Prepared]) -> list[bytes]:
+        entries, leaves = self._state.seal(prepared, rfc3339(self._clock()))
+        self._entries += entries
+        self._state.commit([one.key for one in prepared], leaves)
+        return leaves
+
+    def _find(self, key: bytes) -> Item | None:
+        index = self._state.find(key)
+        return None if index is None else Item(take_apart(self._entries[index]), index, self._state.rows.leaf(index))
+
+    def _own(self, kind: EntryType, **data: str) -> Prepared:
+        return prepare(new_entry(kind, OWN_ACTOR, id=kind, data=data, now=self._clock()), origin=self.origin, producer=OWN)

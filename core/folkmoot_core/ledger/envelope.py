@@ -1,0 +1,84 @@
+"""Entry bytes in two steps: everything the producer said is encoded when it arrives, position and link when its turn comes.
+
+Sequencing is the serial part of the log, so it must be cheap: three joins and one SHA-256 per entry. The bytes are those of
+`entries.encode_entry`, cut at the three values that only the ledger knows. The same cuts read a stored entry back into its
+idempotency key and its fact, without parsing JSON: an unescaped quote cannot occur inside a JSON string, so the searched
+sequences are found at the keys alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+
+from folkmoot_core.entries import GENESIS_PREV, MAX_ENTRY, EntryRequest, Producer, encode_entry
+from folkmoot_core.errors import Invalid
+
+_RECORDED = b',"recordedtime":"'
+_ID = b',"ce":{"id":'
+_SOURCE = b'","source":'
+_VERSION = b',"specversion":"'
+_TIME = b',"time":"'
+_TYPE = b',"type":"'
+_PREV = b',"prev":"'
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z", re.ASCII)
+_PLACEHOLDER = "0000-00-00T00:00:00.000000Z"  # as long as what replaces it
+_GROWTH = 20  # digits of the largest position: `seq` 0 stands in until then
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An entry but for its position, link and time of recording."""
+
+    key: bytes
+    """Idempotency key: digest of source and id."""
+    fact: bytes
+    """Digest of all that must be equal when the same id comes again."""
+    head: bytes
+    middle: bytes
+
+    def encode(self, seq: int, prev: str, recorded: str) -> bytes:
+        """The entry's final bytes."""
+        return b'%b%b%b%b","seq":%d,"v":1}' % (self.head, recorded.encode(), self.middle, prev.encode(), seq)
+
+    @property
+    def id(self) -> str:
+        """The producer's id, for messages."""
+        return self.head[self.head.rindex(_ID) + len(_ID) + 1 : -len(_RECORDED) - 1].decode()
+
+    @property
+    def size(self) -> int:
+        """An upper bound of the final length."""
+        return len(self.head) + len(self.middle) + len(GENESIS_PREV) + len(_PLACEHOLDER) + _GROWTH + 16
+
+
+def prepare(request: EntryRequest, *, origin: str, producer: Producer) -> Prepared:
+    """Encode what is known on arrival; raises `Invalid` for times that are not RFC 3339 UTC and entries over 60 KiB."""
+    if not _RFC3339.fullmatch(request.time):
+        raise Invalid(f"entry {request.id}: time {request.time!r} is not RFC 3339 in UTC, like 2026-01-31T12:00:00.000000Z")
+    entry = encode_entry(request, origin=origin, seq=0, prev=GENESIS_PREV, recorded=_PLACEHOLDER, producer=producer)
+    prepared = take_apart(entry)
+    if prepared.size > MAX_ENTRY:
+        raise Invalid(
+            f"entry {request.id} has {len(entry)} bytes; at most {MAX_ENTRY}: commit to large content, do not inline it"
+        )
+    return prepared
+
+
+def take_apart(entry: bytes) -> Prepared:
+    """The prepared form behind stored bytes; raises `Invalid` when they are not an entry."""
+    try:
+        head_end = entry.index(_RECORDED) + len(_RECORDED)
+        middle_start = entry.index(b'"', head_end)
+        middle_end = entry.rindex(_PREV) + len(_PREV)
+        head, middle = entry[:head_end], entry[middle_start:middle_end]
+        identity = head[head.rindex(_ID) + len(_ID) : -len(_RECORDED)]
+        source = middle[len(_SOURCE) : middle.index(_VERSION)]
+        time = middle.index(_TIME)
+        kind = middle.index(_TYPE, time)
+    except ValueError as error:
+        raise Invalid("stored bytes are not a ledger entry") from error
+    key = hashlib.blake2b(identity + b"\0" + source, digest_size=16).digest()
+    fact = hashlib.blake2b(head + middle[:time] + middle[kind:], digest_size=16).digest()
+    return Prepared(key, fact, head, middle)

@@ -1,0 +1,68 @@
+"""A log as a static directory: which files, in what order, and the same as a tar stream.
+
+Needs only a reader of paths, so the conductor (over the Unix socket), the CLI (over a URL) and tests share it. The result
+is what `fsck --storage_url=file:///dir/` reads. The checkpoint is read first, because it says how much there is to copy,
+and written last, because it promises what came before it.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from folkmoot_core.errors import Unavailable
+from folkmoot_core.ledger import checkpoint, tiles
+
+Reader = Callable[[str], Awaitable[bytes | None]]
+BLOCK = 512
+TAR_END = b"\0" * (2 * BLOCK)
+
+README = """The audit log of one Folkmoot tenant, as C2SP tlog-tiles. Nothing here needs our software to be verified.
+
+  checkpoint     origin, size and root hash of the log, signed (C2SP tlog-checkpoint)
+  log.vkey       the log's public key; compare it with one you got another way, or this proves wholeness alone
+  tile/          Merkle tree tiles and entry bundles; each entry is one line of JSON
+  artifacts/     content by SHA-256, with openings.jsonl for the salted commitments, where an export carries it
+
+Whole log, with Go's reference tool:
+
+  go run github.com/transparency-dev/tessera/cmd/fsck@v1.0.4 --storage_url=file://$PWD/ --public_key=log.vkey --ui=false
+
+The same, and the hash links, sequence and openings, with ours:
+
+  folkmoot verify . --key log.vkey
+
+One entry, by hand: a bundle is a repetition of 2 bytes length (big endian) and that many bytes of JSON.
+
+  tail -c +3 tile/entries/000.p/* | head -c 400
+"""
+
+
+async def members(read: Reader) -> AsyncIterator[tuple[str, bytes]]:
+    """Every file of the log with its content. Raises `Unavailable` when one that the checkpoint promises is missing."""
+    signed = await _need(read, tiles.CHECKPOINT)
+    size = checkpoint.parse(signed.decode(errors="replace").partition("\n\n")[0] + "\n").size
+    yield tiles.README, README.encode()
+    for path in tiles.paths_of(size):
+        yield path, signed if path == tiles.CHECKPOINT else await _need(read, path)
+
+
+async def tar(files: AsyncIterator[tuple[str, bytes]]) -> AsyncIterator[bytes]:
+    """The files as a tar stream without its end, so that more may follow; close it with `TAR_END`."""
+    async for path, data in files:
+        yield tar_member(path, data)
+
+
+def tar_member(path: str, data: bytes) -> bytes:
+    """One file of a tar stream; the same bytes for the same content, whenever it is made."""
+    info = tarfile.TarInfo(path)
+    info.size = len(data)
+    info.mode = 0o644
+    return info.tobuf(tarfile.PAX_FORMAT) + data + b"\0" * (-len(data) % BLOCK)
+
+
+async def _need(read: Reader, path: str) -> bytes:
+    data = await read(path)
+    if data is None:
+        raise Unavailable(f"the log's checkpoint promises {path}, which its reader does not have")
+    return data

@@ -1,0 +1,160 @@
+"""C2SP tlog-tiles: which tiles a tree has, what they are called, and the tree as rows of tiles that grows by leaf hashes.
+
+A tile is up to 256 consecutive hashes of one row; row ℓ + 1 has one hash for each full tile of row ℓ. Entry bundles follow
+the same numbering as row 0. `Rows` is what the ledger keeps in memory and what a verifier rebuilds from bundles.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from folkmoot_core.errors import Invalid
+from folkmoot_core.ledger.tree import HASH_SIZE, fold, node_hash
+
+WIDTH = 256  # hashes in a full tile
+HEIGHT = 8  # binary levels in a tile
+MAX_LEVEL = 63
+ENTRIES = -1  # `Tile.level` of an entry bundle
+MAX_INDEX = 2**64 // WIDTH
+
+CHECKPOINT = "checkpoint"
+VKEY = "log.vkey"
+README = "README.txt"
+
+_PATH = re.compile(r"tile/(entries|0|[1-9]\d?)/((?:x\d{3}/){0,6}\d{3})(?:\.p/([1-9]\d{0,2}))?", re.ASCII)
+
+
+@dataclass(frozen=True, order=True)
+class Tile:
+    """A tile or, with level `ENTRIES`, a bundle: `width` of its 256 places are filled."""
+
+    level: int
+    index: int
+    width: int = WIDTH
+
+    def path(self) -> str:
+        """Its URL path below the log's prefix: `tile/<L>/<N>[.p/<W>]`, N in groups of three digits."""
+        groups = f"{self.index:03d}"
+        groups = groups.zfill(-(-len(groups) // 3) * 3)
+        parts = [groups[i : i + 3] for i in range(0, len(groups), 3)]
+        number = "/".join([*(f"x{part}" for part in parts[:-1]), parts[-1]])
+        level = "entries" if self.level == ENTRIES else str(self.level)
+        return f"tile/{level}/{number}" + ("" if self.width == WIDTH else f".p/{self.width}")
+
+
+def parse(path: str) -> Tile:
+    """The tile that a path names; raises `Invalid` for every spelling but the one that `Tile.path` prints."""
+    match = _PATH.fullmatch(path)
+    if match is None:
+        raise Invalid(f"{path[:100]!r} is not a tile path; expected tile/<level or 'entries'>/<number>[.p/<width>]")
+    level, number, width = match.groups()
+    tile = Tile(
+        level=ENTRIES if level == "entries" else int(level),
+        index=int(number.replace("x", "").replace("/", "")),
+        width=int(width) if width else WIDTH,
+    )
+    if tile.level > MAX_LEVEL or tile.index >= MAX_INDEX or tile.path() != path:
+        raise Invalid(f"{path[:100]!r} is not a tile path in its one valid spelling")
+    return tile
+
+
+def tiles_of(size: int) -> Iterator[Tile]:
+    """Every bundle and tile of a tree of this size, partial ones at the right edge included."""
+    for level in (ENTRIES, *range(MAX_LEVEL + 1)):
+        count = hashes_at(level, size)
+        if count == 0:
+            return
+        for index in range(count // WIDTH):
+            yield Tile(level, index)
+        if count % WIDTH:
+            yield Tile(level, count // WIDTH, count % WIDTH)
+
+
+def hashes_at(level: int, size: int) -> int:
+    """How many hashes row `level` of a tree of this size has; for `ENTRIES`, how many entries."""
+    return size if level == ENTRIES else size >> (HEIGHT * level)
+
+
+def paths_of(size: int) -> Iterator[str]:
+    """Every file of a log of this size as a static directory, the checkpoint last: it promises what came before."""
+    yield VKEY
+    for tile in tiles_of(size):
+        yield tile.path()
+    yield CHECKPOINT
+
+
+def tile_root(hashes: bytes) -> bytes:
+    """Root of a full tile: the one hash it has in the row above. RFC 6962 §2.1."""
+    row = [hashes[i : i + HASH_SIZE] for i in range(0, len(hashes), HASH_SIZE)]
+    while len(row) > 1:
+        row = [node_hash(row[i], row[i + 1]) for i in range(0, len(row), 2)]
+    return row[0]
+
+
+class Rows:
+    """A tree as rows of hashes, growing at the right. Not for concurrent writers."""
+
+    def __init__(self) -> None:
+        self._rows: list[bytearray] = [bytearray()]
+
+    def __len__(self) -> int:
+        """Leaves."""
+        return len(self._rows[0]) // HASH_SIZE
+
+    def extend(self, leaf_hashes: Sequence[bytes]) -> None:
+        """Append leaf hashes; each tile that fills gives one hash to the row above."""
+        self._rows[0] += b"".join(leaf_hashes)
+        level = 0
+        while level < len(self._rows):
+            row = self._rows[level]
+            full = len(row) // (HASH_SIZE * WIDTH)
+            above = len(self._rows[level + 1]) // HASH_SIZE if level + 1 < len(self._rows) else 0
+            if full == above:
+                return
+            if level + 1 == len(self._rows):
+                self._rows.append(bytearray())
+            for index in range(above, full):
+                self._rows[level + 1] += tile_root(self._slice(level, index * WIDTH, WIDTH))
+            level += 1
+
+    def tile(self, tile: Tile) -> bytes | None:
+        """The hashes of a tile (not a bundle), or None where the tree does not fill it to that width yet."""
+        if not 0 <= tile.level < len(self._rows):
+            return None
+        found = self._slice(tile.level, tile.index * WIDTH, tile.width)
+        return found if len(found) == tile.width * HASH_SIZE else None
+
+    def leaf(self, index: int) -> bytes:
+        """Leaf hash of one entry."""
+        return self._slice(0, index, 1)
+
+    def root(self, size: int | None = None) -> bytes:
+        """RFC 6962 §2.1 tree head of the whole tree or of its first `size` leaves.
+
+        Each row's right edge is a run of perfect subtrees; what the rows below have beyond it is the smaller tree at its end.
+        """
+        size = len(self) if size is None else size
+        if not 0 <= size <= len(self):
+            raise Invalid(f"the tree has {len(self)} leaves, not {size}")
+        rest: list[bytes] = []
+        for level in range(MAX_LEVEL):
+            count = hashes_at(level, size)
+            if count == 0:
+                break
+            first = count - count % WIDTH
+            edge = [self._slice(level, index, 1) for index in range(first, count)]
+            rest = [fold([*edge, *rest])] if edge or rest else []
+        return fold(rest)
+
+    def node(self, level: int, index: int) -> bytes:
+        """`tree.Nodes` over the rows: the perfect subtree of 2^level leaves at `index`."""
+        row, inside = divmod(level, HEIGHT)
+        hashes = self._slice(row, index << inside, 1 << inside) if row < len(self._rows) else b""
+        if len(hashes) != HASH_SIZE << inside:
+            raise Invalid(f"the tree of {len(self)} has no perfect subtree {index} of 2^{level} leaves")
+        return tile_root(hashes)
+
+    def _slice(self, level: int, first: int, count: int) -> bytes:
+        return bytes(self._rows[level][first * HASH_SIZE : (first + count) * HASH_SIZE])
