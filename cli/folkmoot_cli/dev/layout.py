@@ -20,7 +20,13 @@ Account = tuple[str, tuple[str, ...]]  # ServiceAccount and the audiences it nee
 CORE_AUDIENCES = (names.AUDIENCE_OPERATOR, names.AUDIENCE_BUS, names.AUDIENCE_BROKER, names.AUDIENCE_CONDUCTOR,
                   names.AUDIENCE_LEDGER, names.AUDIENCE_SANDBOX)  # fmt: skip
 BROKER_AUDIENCES = (names.AUDIENCE_OPERATOR, names.AUDIENCE_CONDUCTOR, names.AUDIENCE_LEDGER)
-AGENT_AUDIENCES = (names.AUDIENCE_BUS, names.AUDIENCE_BROKER, names.AUDIENCE_CONDUCTOR, names.AUDIENCE_LEDGER, names.AUDIENCE_SANDBOX)
+AGENT_AUDIENCES = (
+    names.AUDIENCE_BUS,
+    names.AUDIENCE_BROKER,
+    names.AUDIENCE_CONDUCTOR,
+    names.AUDIENCE_LEDGER,
+    names.AUDIENCE_SANDBOX,
+)
 
 
 @dataclass(frozen=True)

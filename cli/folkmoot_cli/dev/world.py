@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,8 +64,8 @@ class World:
         return lists[kind]
 
 
-def read(paths: Iterable[Path]) -> World:
-    """All YAML files of directories and files named, in name order."""
+def read(paths: Iterable[Path], replace: Mapping[str, str]) -> World:
+    """All YAML files of directories and files named, in name order; `replace` fills placeholders before parsing."""
     world = World()
     files = [f for p in paths for f in (sorted(p.rglob("*.yaml")) if p.is_dir() else [p])]
     if not files:
@@ -74,7 +74,7 @@ def read(paths: Iterable[Path]) -> World:
         if file.stat().st_size > MAX_MANIFEST:
             raise Invalid(f"{file}: larger than {MAX_MANIFEST} bytes")
         try:
-            documents = list(yaml.safe_load_all(file.read_text()))
+            documents = list(yaml.safe_load_all(_filled(file.read_text(), replace)))
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             raise Invalid(f"{file}:{mark.line + 1 if mark else 1}: not YAML: {getattr(error, 'problem', error)}") from error
@@ -84,6 +84,12 @@ def read(paths: Iterable[Path]) -> World:
     if not world.tenants:
         raise Invalid(f"{len(files)} files hold no Tenant; every other object lives in a tenant's namespace")
     return world
+
+
+def _filled(text: str, replace: Mapping[str, str]) -> str:
+    for placeholder, value in replace.items():
+        text = text.replace(placeholder, value)
+    return text
 
 
 def _uid(kind: str, namespace: str, name: str) -> str:
