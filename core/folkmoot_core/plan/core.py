@@ -36,7 +36,11 @@ def service(tenant: TenantView, inst: Installation) -> Manifest:
         "conductor": names.PORT_CONDUCTOR, "operator": names.PORT_CONDUCTOR_OPERATOR, "ledger": names.PORT_LEDGER,
         "router": names.PORT_ROUTER, "bus": names.PORT_BUS,
     }  # fmt: skip
-    return headless(labels.tenant_object(tenant, inst, ("v1", "Service"), names.CORE, names.CORE), labels.selector(tenant.name, names.CORE), ports)
+    return headless(
+        labels.tenant_object(tenant, inst, ("v1", "Service"), names.CORE, names.CORE),
+        labels.selector(tenant.name, names.CORE),
+        ports,
+    )
 
 
 def headless(head: Manifest, selector: dict[str, str], ports: dict[str, int], *, before_ready: bool = True) -> Manifest:
@@ -62,7 +66,13 @@ def stateful_set(tenant: TenantView, inst: Installation, *, replicas: int = 1) -
     ]
     pod = pods.pod_spec(inst, names.SA_CORE, [pods.build(tenant, inst, part) for part in parts], volumes)
     storage = tenant.spec.core.storage
-    return stateful(tenant, inst, (names.CORE, pod), claim(tenant, names.CORE, storage.size, storage.class_name or inst.storage_class), replicas)
+    return stateful(
+        tenant,
+        inst,
+        (names.CORE, pod),
+        claim(tenant, names.CORE, storage.size, storage.class_name or inst.storage_class),
+        replicas,
+    )
 
 
 def stateful(tenant: TenantView, inst: Installation, workload: tuple[str, Manifest], volume: Manifest, replicas: int) -> Manifest:

@@ -94,7 +94,9 @@ def _pods(tenant: TenantView, component: str) -> list[Manifest]:
     return [{"podSelector": {"matchLabels": labels.selector(tenant.name, component)}}]
 
 
-def _policy(tenant: TenantView, inst: Installation, component: str, *, ingress: list[Manifest], egress: list[Manifest]) -> Manifest:
+def _policy(
+    tenant: TenantView, inst: Installation, component: str, *, ingress: list[Manifest], egress: list[Manifest]
+) -> Manifest:
     head = labels.tenant_object(tenant, inst, API, f"folkmoot-{component}", COMPONENT)
     spec = {**_pods(tenant, component)[0], "policyTypes": ["Ingress", "Egress"], "ingress": ingress, "egress": egress}
     return {**head, "spec": spec}

@@ -42,7 +42,11 @@ class Container:
 
 def build(tenant: TenantView, inst: Installation, container: Container) -> Manifest:
     """The container's manifest: its own tokens, its own memory-backed run directory, no writable root, no privilege."""
-    env = {"FOLKMOOT_TENANT": tenant.name, "FOLKMOOT_NAMESPACE": tenant.namespace, "FOLKMOOT_OPERATOR_URL": inst.operator_service_url}
+    env = {
+        "FOLKMOOT_TENANT": tenant.name,
+        "FOLKMOOT_NAMESPACE": tenant.namespace,
+        "FOLKMOOT_OPERATOR_URL": inst.operator_service_url,
+    }
     mounts = [
         {"name": f"run-{container.name}", "mountPath": RUN_DIR},
         {"name": "tmp", "mountPath": "/tmp", "subPath": container.name},  # noqa: S108 - a volume of this pod, one directory per container
@@ -77,7 +81,12 @@ def volumes(containers: Iterable[Container]) -> list[Manifest]:
     for container in containers:
         result.append({"name": f"run-{container.name}", "emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}})
         if container.audiences:
-            result.append({"name": f"tokens-{container.name}", "projected": {"defaultMode": 0o440, "sources": [_token(a) for a in container.audiences]}})
+            result.append(
+                {
+                    "name": f"tokens-{container.name}",
+                    "projected": {"defaultMode": 0o440, "sources": [_token(a) for a in container.audiences]},
+                }
+            )
     return result
 
 

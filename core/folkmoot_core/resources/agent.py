@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from folkmoot_core.resources.common import Cause, ConfigMapKeyRef, Duration, Name, ObjectName, Quantity, Resources, Spec
+from folkmoot_core.resources.rules import Rule, immutable
 
 Permission = Literal["Allow", "Deny"]
 
@@ -72,3 +73,13 @@ class AgentSpec(Spec):
     )
     priority_class_name: ObjectName | None = Field(default=None, description="PriorityClass of the pods.")
     suspend: bool = Field(default=False, description="Pause: the agent is scaled to zero and gets no tasks.")
+
+    rules = (
+        immutable("cause", "another cause is another identity; create an Agent with another name"),
+        Rule(
+            "!(has(self.systemPrompt) && has(self.systemPromptFrom))",
+            "systemPrompt and systemPromptFrom exclude each other: remove one of them",
+            lambda a: a.system_prompt is None or a.system_prompt_from is None,
+            ".systemPromptFrom",
+        ),
+    )

@@ -6,19 +6,65 @@ Field descriptions are the text of `kubectl explain`. Bounds live here and in th
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    StringConstraints,
+    WithJsonSchema,
+)
 from pydantic.alias_generators import to_camel
+from pydantic.config import JsonDict
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from folkmoot_core.errors import Invalid
+from folkmoot_core.resources.rules import Rule
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", min_length=1, max_length=40)]
 ObjectName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", min_length=1, max_length=253)]
 Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$", min_length=1, max_length=253)]
-Duration = Annotated[str, StringConstraints(pattern=r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?$", min_length=2, max_length=20)]
+
+
+def _positive(duration: str) -> str:
+    if not any(digit in "123456789" for digit in duration):
+        raise ValueError(POSITIVE_DURATION)
+    return duration
+
+
+POSITIVE_DURATION = "a duration must be longer than zero, such as 90s, 5m or 1h30m"
+Duration = Annotated[
+    str,
+    StringConstraints(pattern=r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?$", min_length=2, max_length=20),
+    AfterValidator(_positive),
+    Field(
+        json_schema_extra={
+            "x-kubernetes-validations": [{"rule": "duration(self) > duration('0s')", "message": POSITIVE_DURATION}]
+        }
+    ),
+]
 Decimal = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,12}(\.[0-9]{1,9})?$", max_length=24)]
-Quantity = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$", max_length=24)]
+QUANTITY_PATTERN = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
+
+
+def _quantity_text(value: object) -> object:
+    """`cpu: 2` in YAML is a number; Kubernetes takes both and so do we."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Quantity = Annotated[
+    str,
+    BeforeValidator(_quantity_text),
+    StringConstraints(pattern=QUANTITY_PATTERN, max_length=24),
+    WithJsonSchema(
+        {"x-kubernetes-int-or-string": True, "anyOf": [{"type": "integer"}, {"type": "string"}], "pattern": QUANTITY_PATTERN}
+    ),
+]
 Cause = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
 
 
@@ -26,6 +72,16 @@ class Spec(BaseModel):
     """Base of every manifest model: camelCase outside, snake_case inside, unknown fields refused, immutable."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
+
+    rules: ClassVar[tuple[Rule, ...]] = ()
+    """What must hold between the fields of this model; `rules.broken` checks it, the CRD carries it."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        schema = handler(core_schema)
+        if validations := [rule.schema() for rule in cls.rules if rule.cel]:
+            handler.resolve_ref_schema(schema)["x-kubernetes-validations"] = validations
+        return schema
 
     def manifest(self) -> dict[str, Any]:
         """The form written in YAML: camelCase, without unset fields."""
@@ -63,6 +119,14 @@ class Subject(Spec):
     )
     namespace: ObjectName | None = Field(default=None, description="Namespace, for a ServiceAccount only.")
 
+    rules = (
+        Rule(
+            "(self.kind == 'ServiceAccount') == has(self.namespace)",
+            "a subject of kind ServiceAccount needs its namespace; User and Group have none",
+            lambda s: (s.kind == "ServiceAccount") == (s.namespace is not None),
+        ),
+    )
+
 
 class Resources(Spec):
     """Requests and limits of a container, as in a pod."""
@@ -76,6 +140,10 @@ class Resources(Spec):
 
 
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+
+
+NAMED_LIST: JsonDict = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
+"""Schema of a list whose items are told apart by `name`, so that two appliers can own different items."""
 
 
 def seconds(duration: str) -> int:

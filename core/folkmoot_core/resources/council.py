@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from folkmoot_core.resources.common import AgentRef, Cause, Decimal, Duration, Name, Spec
+from folkmoot_core.resources.rules import Rule, unique
 
 
 class Coordinator(Spec):
@@ -26,6 +27,15 @@ class Quorum(Spec):
     threshold: Decimal = Field(default="0.5", description="Share of cast weight that must be in favour: strictly more than this.")
     tie: Literal["Reject", "Coordinator", "Escalate"] = Field(
         default="Escalate", description="What happens at exactly the threshold."
+    )
+
+    rules = (
+        Rule(
+            "double(self.threshold) < 1.0",
+            "threshold must be below 1: strictly more than this share is needed, and nothing is more than all; 0.5 is a majority",
+            lambda q: float(q.threshold) < 1.0,
+            ".threshold",
+        ),
     )
 
 
@@ -51,3 +61,18 @@ class CouncilSpec(Spec):
     )
     timing: Timing = Field(default=Timing(), description="Deadlines.")
     suspend: bool = Field(default=False, description="Pause: no new session is opened.")
+
+    rules = (
+        Rule(
+            "self.quorum.minimum <= self.members.filter(m, m.weight > 0).size()",
+            "quorum.minimum is more than the members with a weight above 0, so it can never be reached: lower it or add members",
+            lambda c: c.quorum.minimum <= sum(m.weight > 0 for m in c.members),
+            ".quorum.minimum",
+        ),
+        unique(
+            "members",
+            lambda m: m.agent_ref.name,
+            "members names the same Agent twice: give it one entry with one role",
+            "self.members.all(m, self.members.exists_one(n, n.agentRef.name == m.agentRef.name))",
+        ),
+    )

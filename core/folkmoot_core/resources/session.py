@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from folkmoot_core.resources.common import Duration, Name, ObjectName, Spec
+from folkmoot_core.resources.common import NAMED_LIST, Duration, Name, ObjectName, Spec
+from folkmoot_core.resources.rules import immutable, unique
 
 
 class Target(Spec):
@@ -36,12 +37,17 @@ class Continues(Spec):
     name: Name = Field(description="A finished Session; this one opens with its closing note.")
 
 
+_ORDERED = ("target", "task", "inputs", "continues")
+
+
 class SessionSpec(Spec):
     """One unit of work."""
 
     target: Target = Field(description="Who works on it.")
     task: Annotated[str, StringConstraints(min_length=1, max_length=65_536)] = Field(description="What is asked.")
-    inputs: tuple[Input, ...] = Field(default=(), max_length=16, description="What it is asked about.")
+    inputs: tuple[Input, ...] = Field(
+        default=(), max_length=16, description="What it is asked about.", json_schema_extra=NAMED_LIST
+    )
     budget: SessionBudget = Field(default=SessionBudget(), description="Limits of this session.")
     continues: Continues | None = Field(default=None, description="Opens with that session's closing note.")
     priority: Literal["Routine", "Critical"] = Field(
@@ -52,4 +58,9 @@ class SessionSpec(Spec):
         ge=0,
         le=31_536_000,
         description="Delete the object this long after it finished. Its record stays in the ledger.",
+    )
+
+    rules = (
+        *(immutable(field, "work that was ordered is not changed; delete this Session and create another") for field in _ORDERED),
+        unique("inputs", lambda i: i.name, "inputs has the same name twice; name each input once"),
     )

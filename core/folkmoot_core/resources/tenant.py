@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from folkmoot_core.resources.common import (
+    NAMED_LIST,
     Cause,
     ConfigMapKeyRef,
     Decimal,
@@ -18,6 +19,7 @@ from folkmoot_core.resources.common import (
     Spec,
     Subject,
 )
+from folkmoot_core.resources.rules import Rule, immutable, unique
 
 ProviderType = Literal["Anthropic", "OpenAI", "Google", "DeepSeek", "Mistral", "OpenAICompatible", "Scripted"]
 Url = Annotated[str, StringConstraints(pattern=r"^https?://[A-Za-z0-9._\[\]:-]+(/[A-Za-z0-9._~/-]*)?$", max_length=512)]
@@ -52,14 +54,21 @@ class ProviderSpec(Spec):
     type: ProviderType = Field(description="Wire format and vendor.")
     api_key_secret_ref: SecretKeyRef | None = Field(
         default=None,
-        description="Key of a Secret in the tenant's namespace; mounted in the broker alone. Not used by Scripted.",
+        description="Key of a Secret in the tenant's namespace; mounted in the broker alone. Required by the vendors' own types, "
+        "optional for OpenAICompatible, not used by Scripted.",
     )
     models: tuple[ModelSpec, ...] = Field(
-        default=(), max_length=64, description="Models that may be called. Empty: any model of this provider."
+        default=(),
+        max_length=64,
+        description="Models that may be called. Empty: any model of this provider.",
+        json_schema_extra=NAMED_LIST,
     )
     region: Name | None = Field(default=None, description="Where content goes; checked against residency before each call.")
     base_url: Url | None = Field(
-        default=None, alias="baseURL", description="A gateway, a regional endpoint or a self-hosted server."
+        default=None,
+        alias="baseURL",
+        description="A gateway, a regional endpoint or a self-hosted server. A server inside the cluster is named by its "
+        "Service, name.namespace.svc, on a port that equals the target port; one in a private network outside it by its address.",
     )
     ca_bundle: ConfigMapKeyRef | None = Field(
         default=None,
@@ -73,10 +82,40 @@ class ProviderSpec(Spec):
         default=None, description="Answers of a Scripted provider (YAML), from a ConfigMap in the tenant's namespace."
     )
 
+    rules = (
+        Rule(
+            "self.type in ['Scripted', 'OpenAICompatible'] || has(self.apiKeySecretRef)",
+            "this provider needs a key: set apiKeySecretRef: {name, key} to a Secret in the tenant's namespace",
+            lambda p: p.type in ("Scripted", "OpenAICompatible") or p.api_key_secret_ref is not None,
+            ".apiKeySecretRef",
+        ),
+        Rule(
+            "self.type != 'Scripted' || !has(self.apiKeySecretRef)",
+            "a Scripted provider calls nobody and takes no key: remove apiKeySecretRef",
+            lambda p: p.type != "Scripted" or p.api_key_secret_ref is None,
+            ".apiKeySecretRef",
+        ),
+        Rule(
+            "(self.type == 'Scripted') == has(self.script)",
+            "type Scripted needs script: {name, key} (a ConfigMap with its answers), and no other type takes one",
+            lambda p: (p.type == "Scripted") == (p.script is not None),
+            ".script",
+        ),
+        Rule(
+            "self.type != 'OpenAICompatible' || has(self.baseURL)",
+            "type OpenAICompatible needs baseURL, the address of the server, such as https://vllm.models.svc:8443/v1",
+            lambda p: p.type != "OpenAICompatible" or p.base_url is not None,
+            ".baseURL",
+        ),
+        unique("models", lambda m: m.name, "models has the same name twice; name each model once"),
+    )
+
 
 class Residency(Spec):
     regions: tuple[Name, ...] = Field(
+        min_length=1,
         max_length=32,
+        json_schema_extra={"x-kubernetes-list-type": "set"},
         description="Regions to which content may go; a provider elsewhere, or without a region, is refused.",
     )
 
@@ -84,9 +123,9 @@ class Residency(Spec):
 class Quota(Spec):
     agents: int = Field(default=20, ge=0, le=1000, description="Agents at most.")
     sessions: int = Field(default=100, ge=0, le=10000, description="Session objects at most.")
-    cpu: Quantity = Field(default="8", description="Sum of CPU limits in the namespace.")
-    memory: Quantity = Field(default="16Gi", description="Sum of memory limits in the namespace.")
-    storage: Quantity = Field(default="50Gi", description="Sum of requested storage.")
+    cpu: Quantity = Field(default="32", description="Sum of CPU limits of agents and sandboxes; Folkmoot's own pods come on top.")
+    memory: Quantity = Field(default="32Gi", description="Sum of their memory limits; Folkmoot's own pods come on top.")
+    storage: Quantity = Field(default="50Gi", description="Sum of requested storage; Folkmoot's own volumes come on top.")
 
 
 class Isolation(Spec):
@@ -99,6 +138,14 @@ class Isolation(Spec):
 class CoreStorage(Spec):
     size: Quantity = Field(default="5Gi", description="Volume of the core pod: ledger, sessions, bus.")
     class_name: ObjectName | None = Field(default=None, description="StorageClass; default: the cluster's.")
+
+    rules = (
+        immutable(
+            "size",
+            "the volume claim is made once; to grow it, resize PersistentVolumeClaim data-core-0 in the tenant's namespace",
+        ),
+        immutable("className", "the volume claim is made once; export the evidence and make a new Tenant to move it"),
+    )
 
 
 class Core(Spec):
@@ -123,7 +170,9 @@ class TenantSpec(Spec):
     )
     viewers: tuple[Subject, ...] = Field(default=(), max_length=32, description="May read them.")
     auditors: tuple[Subject, ...] = Field(default=(), max_length=32, description="May read evidence and nothing else.")
-    providers: tuple[ProviderSpec, ...] = Field(default=(), max_length=32, description="Model providers that may be called.")
+    providers: tuple[ProviderSpec, ...] = Field(
+        default=(), max_length=32, description="Model providers that may be called.", json_schema_extra=NAMED_LIST
+    )
     residency: Residency | None = Field(default=None, description="Where content may go.")
     currency: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")] = Field(
         default="USD", description="Currency (ISO 4217) of prices and costs."
@@ -136,3 +185,15 @@ class TenantSpec(Spec):
         description="Retain: seal, export, keep namespace and volume scaled to zero. Delete: seal, export, remove.",
     )
     suspend: bool = Field(default=False, description="Pause: no new session is opened and agents are scaled to zero.")
+
+    rules = (
+        immutable("cause", "another cause is another identity; create a Tenant with another name"),
+        immutable("organization", "it is part of the identity; create a Tenant with another name"),
+        unique("providers", lambda p: p.name, "providers has the same name twice; name each provider once"),
+        Rule(
+            "!has(self.residency) || !has(self.providers) || self.providers.all(p, has(p.region))",
+            "with spec.residency every provider needs region: content may not go where nobody knows it is",
+            lambda t: t.residency is None or all(p.region for p in t.providers),
+            ".providers",
+        ),
+    )
