@@ -69,7 +69,7 @@ def enter(instance: Instance, *, network: bool = True, mounts: bool = True) -> l
 def in_node_cgroup(instance: Instance, argv: list[str]) -> list[str]:
     """The same command, but it moves itself into the cluster's cgroup first: so what it starts is counted and found."""
     joins = "".join(f"echo $$ > {folder}/cgroup.procs; " for folder in _node_cgroups(instance))
-    return ["sh", "-c", f'{joins}exec "$@"', "sh", *argv]
+    return ["sh", "-c", f'cd /; {joins}exec "$@"', "sh", *argv]
 
 
 def _node_cgroups(instance: Instance) -> Iterator[Path]:

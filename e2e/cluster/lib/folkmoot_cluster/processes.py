@@ -7,11 +7,11 @@ a crash or a reboot can never end a stranger.
 import json
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 GRACE = 2.0  # seconds from SIGTERM to SIGKILL; the API server would drain for many, for clients that go with it
 
@@ -65,16 +65,15 @@ def start(directory: Path, name: str, argv: Sequence[str | Path], log: Path) -> 
     """Start it in a session of its own (Ctrl-C at `up` must not reach it) and put it on record."""
     directory.mkdir(parents=True, exist_ok=True)
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a") as output:
-        child = subprocess.Popen(
-            [str(word) for word in argv],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            cwd="/",
-            start_new_session=True,
-        )
-    process = Process(name, child.pid, start_time(child.pid) or 0)
+    words = [str(word) for word in argv]
+    # Not subprocess: that expects to wait for what it starts, and these are to outlive this program.
+    actions: list[tuple[Any, ...]] = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    pid = os.posix_spawnp(words[0], words, os.environ, file_actions=actions, setsid=True)
+    process = Process(name, pid, start_time(pid) or 0)
     (directory / f"{name}.json").write_text(json.dumps(asdict(process)))
     return process
 

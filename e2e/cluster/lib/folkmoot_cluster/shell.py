@@ -4,7 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import CommandFailed
@@ -12,8 +12,9 @@ from .errors import CommandFailed
 
 def say(text: str) -> None:
     """One line of progress for the person; on stderr, so that stdout holds the answer alone (`KUBECONFIG=$(up)`)."""
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
+    with suppress(BrokenPipeError):  # nobody reads on (`up 2>&1 | head`); the work is wanted all the same
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
 
 
 def answer(text: str) -> None:
