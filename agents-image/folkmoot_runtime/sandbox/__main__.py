@@ -1,0 +1,70 @@
+"""`python -m folkmoot_runtime.sandbox`: PID 1 of a sandbox pod. It never exits by itself: CrashLoopBackOff would cost minutes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from pathlib import Path
+
+from folkmoot_core import names
+from folkmoot_core.errors import Invalid
+from folkmoot_runtime import log, settings, web
+from folkmoot_runtime.sandbox import processes
+from folkmoot_runtime.sandbox.app import Rules, Sandbox
+from folkmoot_runtime.sandbox.processes import Jail
+from folkmoot_runtime.sandbox.workspace import Workspace
+from folkmoot_runtime.trust import Trust
+
+logger = logging.getLogger(__name__)
+DEFAULT_LIMIT = 1024 * 1024 * 1024
+DEFAULT_TIMEOUT = 3600
+
+
+def build(found: settings.Settings) -> Sandbox:
+    """The sandbox from its environment: FOLKMOOT_SANDBOX_CALLER, _TOOLS, _ISOLATION, _TIMEOUT, _WORKSPACE_BYTES, FOLKMOOT_WORKSPACE."""
+    env = os.environ
+    caller = env.get("FOLKMOOT_SANDBOX_CALLER", "")
+    if not caller:
+        raise Invalid(
+            "environment variable FOLKMOOT_SANDBOX_CALLER is not set; expected the ServiceAccount that may use this sandbox"
+        )
+    isolation = env.get("FOLKMOOT_SANDBOX_ISOLATION", "pod")
+    if isolation not in {"pod", "bwrap", "none"}:
+        raise Invalid(f"environment variable FOLKMOOT_SANDBOX_ISOLATION is {isolation!r}; expected pod, bwrap or none")
+    root = Path(env.get("FOLKMOOT_WORKSPACE", "/workspace"))
+    allowed = frozenset(name for name in env.get("FOLKMOOT_SANDBOX_TOOLS", "").split(",") if name)
+    rules = Rules(caller, allowed, int(env.get("FOLKMOOT_SANDBOX_TIMEOUT", DEFAULT_TIMEOUT)))
+    workspace = Workspace(root, int(env.get("FOLKMOOT_SANDBOX_WORKSPACE_BYTES", DEFAULT_LIMIT)))
+    trust = Trust(found.trust, found.namespace)
+    return Sandbox(trust, rules, workspace, Jail(isolation, root), found.run / "fence")
+
+
+async def serve(found: settings.Settings, sandbox: Sandbox) -> None:
+    """Wipe what a previous life left, then serve until SIGTERM."""
+    if not processes.become_subreaper():
+        logger.warning("no subreaper here: a command that detaches itself is found by its process group alone")
+    if sandbox.jail.isolation == "none":
+        logger.warning("commands are not isolated: they can read this machine's files and reach its network")
+    sandbox.workspace.wipe()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    door = asyncio.create_task(web.serve(sandbox.app(), host=found.listen_host, port=found.port or names.PORT_SANDBOX))
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait({door, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    door.cancel()
+    await asyncio.gather(door, return_exceptions=True)
+    await processes.kill_descendants()
+
+
+def main() -> None:
+    """Entry point."""
+    log.configure("sandbox")
+    found = settings.from_environment()
+    asyncio.run(serve(found, build(found)))
+
+
+if __name__ == "__main__":
+    main()
