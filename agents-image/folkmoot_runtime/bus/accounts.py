@@ -63,6 +63,7 @@ class Accounts:
         self._passwords: dict[str, list[_Password]] = {}
         self._keys: dict[str, dict[str, _Key]] = {}  # participant → "pod/fingerprint" → key
         self._blocked: dict[str, float] = {}
+        self._ensured: set[str] = set()
 
     async def load(self) -> None:
         """Take over what a predecessor granted: keys as stored, passwords that Valkey still knows for one lifetime more."""
@@ -118,8 +119,14 @@ class Accounts:
         """Participants that have a user."""
         return frozenset(self._passwords)
 
+    def forget_streams(self) -> None:
+        """Look again whether streams exist: after the server was away, or streams were deleted."""
+        self._ensured.clear()
+
     async def ensure_streams(self, participant: str) -> None:
         """Inbox and outbox with their consumer groups. Groups start at 0: what was written before them counts."""
+        if participant in self._ensured:
+            return
         inbox, outbox = names.inbox_key(self._tenant, participant), names.outbox_key(self._tenant, participant)
         for stream, group in ((inbox, GROUP), (outbox, ROUTER_GROUP)):
             try:
@@ -127,6 +134,7 @@ class Accounts:
             except ResponseError as error:
                 if "BUSYGROUP" not in str(error):
                     raise
+        self._ensured.add(participant)
 
     def _still_good(self, participant: str, now: float, fresh: _Password) -> list[_Password]:
         good = [each for each in self._passwords.get(participant, []) if each.expires > now]

@@ -15,11 +15,14 @@ from redis.asyncio import Connection, ConnectionPool, Redis, SSLConnection, Unix
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from folkmoot_core.errors import Invalid
 from folkmoot_runtime.trust import Trust
 
-__all__ = ["AuthenticationError", "Login", "NoPermissionError", "Redis", "RedisError", "ResponseError", "connect"]
+__all__ = [
+    "AuthenticationError", "Login", "NoPermissionError", "Redis", "RedisConnectionError", "RedisError", "ResponseError", "connect",
+]  # fmt: skip
 
 GROUP = "participant"  # consumer group of every inbox; a consumer per pod
 ROUTER_GROUP = "router"  # consumer group of every outbox; one consumer

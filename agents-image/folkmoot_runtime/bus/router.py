@@ -40,7 +40,6 @@ class Router:
         self._tenant = tenant
         self._directory = directory
         self._accounts = accounts
-        self._ensured: set[str] = set()
         self._recover = True  # look at what was read and not settled: at the start and after every failure
 
     async def run(self) -> None:
@@ -54,16 +53,14 @@ class Router:
             except (RedisError, OSError) as error:
                 log.warning("bus does not answer", extra={"error": type(error).__name__})
                 self._recover = True
-                self._ensured.clear()
+                self._accounts.forget_streams()
                 await asyncio.sleep(PAUSE_SECONDS)
 
     async def step(self, block_ms: int) -> int:
         """One read of all outboxes, and the settling of what it gave; returns how many messages that was."""
         owners = {names.outbox_key(self._tenant, each): each for each in sorted(self._directory.participants())}
-        for outbox, owner in owners.items():
-            if outbox not in self._ensured:
-                await self._accounts.ensure_streams(owner)
-                self._ensured.add(outbox)
+        for owner in owners.values():
+            await self._accounts.ensure_streams(owner)
         start = "0" if self._recover else ">"
         block = None if self._recover else block_ms
         answer = await self._redis.xreadgroup(ROUTER_GROUP, CONSUMER, dict.fromkeys(owners, start), count=BATCH, block=block)

@@ -52,6 +52,7 @@ class Upkeep:
         now_ms = await self._now_ms()
         participants = sorted(self._directory.participants())
         for participant in participants:
+            await self._accounts.ensure_streams(participant)
             if participant != CORE:
                 await self._stop_flood(participant)
         await self._overdue(now_ms)
@@ -132,6 +133,7 @@ class Upkeep:
             return
         await self._accounts.remove(participant, block=True)
         await self._redis.delete(outbox)
+        self._accounts.forget_streams()
         await self._accounts.ensure_streams(participant)
         transaction = self._redis.pipeline(transaction=True)
         owe(transaction, self._tenant, Note("bus.refused", participant, {"reason": "Flooded", "messages": int(length)}))
