@@ -1,0 +1,164 @@
+"""The operator's door for tenants' cores and brokers: certificate requests and reports. docs/architecture.md, first table.
+
+Every replica serves it, leader or not. Obligations at each request, numbered here and at the steps: 1. the token is valid for
+audience folkmoot-operator; 2. its namespace is one that we manage, of a Tenant that exists; 3. its ServiceAccount is `core` or
+`broker`; 4. it gets the names of that account's Service, or speaks for that reporter, and nothing else; 5. bodies are bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Final, Protocol, TypeVar
+
+from aiohttp import web
+from pydantic import BaseModel, ValidationError
+
+from folkmoot_core import names
+from folkmoot_core.document import CertificateRequest, Report
+from folkmoot_core.errors import Conflict, FolkmootError, Invalid, LimitReached, Missing, Unauthorized, Unavailable
+from folkmoot_core.tokens import Caller
+from folkmoot_operator.ca import Signer
+from folkmoot_operator.cache import Cache
+from folkmoot_operator.discovery import Discovery
+from folkmoot_operator.kinds import NAMESPACE, TENANT, Key, Obj, labels_of
+from folkmoot_operator.metrics import Metrics
+from folkmoot_operator.report import ReportWriter
+
+log = logging.getLogger(__name__)
+MAX_BODY: Final = 1024 * 1024
+MAX_REPORTS: Final = 32  # written at the same time; more wait
+Model = TypeVar("Model", bound=BaseModel)
+_STATUS: Final[tuple[tuple[type[FolkmootError], int], ...]] = (
+    (Invalid, 400), (Unauthorized, 401), (Missing, 404), (Conflict, 409), (LimitReached, 413), (Unavailable, 503),
+)  # fmt: skip
+
+
+class Forbidden(Unauthorized):
+    """The caller is known and may not do this."""
+
+    reason = "Forbidden"
+
+
+class Writer(Protocol):
+    """See `report.ReportWriter`."""
+
+    async def take(self, tenant: Obj, namespace: str, report: Report) -> None: ...
+
+
+@dataclass
+class Endpoint:
+    """The two routes."""
+
+    signer: Signer
+    discovery: Discovery
+    cache: Cache
+    writer: Writer | ReportWriter
+    metrics: Metrics
+    clock: Callable[[], float] = time.time
+    _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_REPORTS))
+
+    def app(self) -> web.Application:
+        """The application, with errors as problem documents."""
+        app = web.Application(client_max_size=MAX_BODY, middlewares=[_problems])
+        app.router.add_post("/v1/certificates", self._certificates)
+        app.router.add_post("/v1/reports", self._reports)
+        app.router.add_get("/healthz", _ok)
+        app.router.add_get("/readyz", self._ready)
+        return app
+
+    async def _ready(self, _: web.Request) -> web.Response:
+        return web.Response(text="ok") if self.cache.filled.is_set() else web.Response(text="starting", status=503)
+
+    async def _certificates(self, request: web.Request) -> web.Response:
+        try:
+            caller, _tenant = await self._caller(request)
+            body = await _parse(request, CertificateRequest)
+            answer = self.signer.answer(body.csr, names.service_names(caller.service_account, caller.namespace))  # 4
+        except FolkmootError as error:
+            self.metrics.certificate(_code(error))
+            raise
+        self.metrics.certificate(200)
+        log.info("signed a certificate", extra={"namespace": caller.namespace, "account": caller.service_account, "pod": caller.pod})
+        return web.json_response(text=answer.model_dump_json())
+
+    async def _reports(self, request: web.Request) -> web.Response:
+        caller, tenant = await self._caller(request)
+        report = await _parse(request, Report)
+        try:
+            if report.reporter != caller.service_account:  # 4
+                raise Forbidden(f"ServiceAccount {caller.service_account} may not report as {report.reporter}")
+            async with self._slots:
+                await self.writer.take(tenant, caller.namespace, report)
+        except FolkmootError as error:
+            self.metrics.report(report.reporter, _code(error))
+            raise
+        self.metrics.report(report.reporter, 204)
+        return web.Response(status=204)
+
+    async def _caller(self, request: web.Request) -> tuple[Caller, Obj]:
+        header = request.headers.get("Authorization")
+        try:
+            caller = self.discovery.caller(header, names.AUDIENCE_OPERATOR, self.clock())  # 1
+        except Unauthorized as error:
+            if error.reason != "UnknownKey" or not await self.discovery.try_refresh():
+                raise
+            caller = self.discovery.caller(header, names.AUDIENCE_OPERATOR, self.clock())  # the cluster rotated its keys
+        if not self.cache.filled.is_set():
+            raise Unavailable("the operator is starting", retry_after=2)
+        tenant = self.tenant_of(caller.namespace)  # 2
+        if tenant is None:
+            raise Forbidden(f"namespace {caller.namespace} belongs to no Tenant")
+        if caller.service_account not in (names.SA_CORE, names.SA_BROKER):  # 3
+            raise Forbidden(f"ServiceAccount {caller.service_account} has nothing to ask here")
+        return caller, tenant
+
+    def tenant_of(self, namespace: str) -> Obj | None:
+        """The Tenant of a namespace that we manage: label, name and the Tenant itself must agree."""
+        found = self.cache.get(NAMESPACE, Key("", namespace))
+        if found is None or labels_of(found).get(names.LABEL_MANAGED_BY) != names.MANAGER:
+            return None
+        tenant = labels_of(found).get(names.LABEL_TENANT, "")
+        if not tenant or names.tenant_namespace(tenant) != namespace:
+            return None
+        return self.cache.get(TENANT, Key("", tenant))
+
+
+async def _ok(_: web.Request) -> web.Response:
+    return web.Response(text="ok")
+
+
+async def _parse(request: web.Request, model: type[Model]) -> Model:
+    try:
+        return model.model_validate_json(await request.read())  # 5: aiohttp stops at client_max_size
+    except web.HTTPRequestEntityTooLarge:
+        raise LimitReached(f"request body is larger than {MAX_BODY} bytes", reason="BodyTooLarge") from None
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise Invalid(f"{model.__name__}: field {where or '(body)'}: {first['msg']}") from None
+
+
+def _code(error: FolkmootError) -> int:
+    if isinstance(error, Forbidden):
+        return 403
+    return next((code for kind, code in _STATUS if isinstance(error, kind)), 500)
+
+
+@web.middleware
+async def _problems(request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> web.StreamResponse:
+    """RFC 9457: `type` is the reason, `detail` the sentence."""
+    try:
+        return await handler(request)
+    except FolkmootError as error:
+        status = _code(error)
+        headers = {}
+        if isinstance(error, Unavailable):
+            headers["Retry-After"] = str(max(1, round(error.retry_after or 1)))
+        if status in (401, 403):
+            log.warning("refused", extra={"path": request.path, "reason": error.reason, "detail": error.message})
+        body = {"type": error.reason, "title": type(error).__name__, "status": status, "detail": error.message}
+        return web.json_response(body, status=status, headers=headers, content_type="application/problem+json")
