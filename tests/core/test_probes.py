@@ -88,7 +88,9 @@ def test_secrets_are_hard_findings_that_do_not_show_the_value(line):
     assert line.decode()[-10:] not in finding.message
 
 
-@pytest.mark.parametrize("line", [b"password = 'changeme-changeme'", b"token = os.environ['SERVICE_TOKEN_NAME']", b"digest = '" + b"a" * 40 + b"'"])
+@pytest.mark.parametrize(
+    "line", [b"password = 'changeme-changeme'", b"token = os.environ['SERVICE_TOKEN_NAME']", b"digest = '" + b"a" * 40 + b"'"]
+)
 def test_placeholders_are_no_secrets(line):
     assert found(changed(f=BASE["f.py"] + line + b"\n")) == set()
 
@@ -141,7 +143,14 @@ def test_every_probe_has_a_shape_of_the_vocabulary():
 
 @pytest.mark.parametrize(
     ("path", "expected"),
-    [("tests/a.py", True), ("test_a.py", True), ("a_test.py", True), ("pkg/conftest.py", True), ("latest.py", False), ("testing.md", False)],
+    [
+        ("tests/a.py", True),
+        ("test_a.py", True),
+        ("a_test.py", True),
+        ("pkg/conftest.py", True),
+        ("latest.py", False),
+        ("testing.md", False),
+    ],
 )
 def test_which_files_say_what_is_right(path, expected):
     assert is_test_file(path) is expected

@@ -44,7 +44,9 @@ def test_dissent_is_kept_on_both_sides():
     assert rejected.dissent == ("a",)
 
 
-@given(st.dictionaries(st.sampled_from("abcdef"), CHOICES, min_size=1), st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 5)))
+@given(
+    st.dictionaries(st.sampled_from("abcdef"), CHOICES, min_size=1), st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 5))
+)
 def test_accepted_means_strictly_more_than_the_share_of_cast_weight(choices, weights):
     counted = count(votes(**choices), weights, D, Quorum(minimum=1, threshold="0.5"))
     in_favour = sum(weights.get(m, 0) for m, c in choices.items() if c == "For")

@@ -23,7 +23,7 @@ DEFAULT_TIMEOUT = 3600
 
 
 def build(found: settings.Settings) -> Sandbox:
-    """The sandbox from its environment: FOLKMOOT_SANDBOX_CALLER, _TOOLS, _ISOLATION, _TIMEOUT, _WORKSPACE_BYTES, FOLKMOOT_WORKSPACE."""
+    """The sandbox from its environment: FOLKMOOT_WORKSPACE and FOLKMOOT_SANDBOX_{CALLER,TOOLS,ISOLATION,TIMEOUT,WORKSPACE_BYTES}."""
     env = os.environ
     caller = env.get("FOLKMOOT_SANDBOX_CALLER", "")
     if not caller:

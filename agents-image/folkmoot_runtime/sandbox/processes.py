@@ -111,7 +111,7 @@ async def kill_descendants(direct: asyncio.subprocess.Process | None = None) -> 
         for pid in found:
             if direct is None or pid != direct.pid:
                 with contextlib.suppress(ChildProcessError):
-                    os.waitpid(pid, os.WNOHANG)
+                    os.waitpid(pid, os.WNOHANG)  # noqa: ASYNC222 - WNOHANG does not wait; adopted orphans have nobody else
         await asyncio.sleep(SWEEP_SECONDS)
     if direct is not None:
         await direct.wait()

@@ -42,7 +42,7 @@ def _write(workspace: Workspace, path: str, content: str) -> str:
     return f"wrote {len(data)} bytes to {path}"
 
 
-def _edit(workspace: Workspace, path: str, old: str, new: str, all: bool = False) -> str:  # noqa: A002 - the tool's own word
+def _edit(workspace: Workspace, path: str, old: str, new: str, all: bool = False) -> str:
     text = _text(workspace, path)
     count = text.count(old)
     if count == 0:

@@ -15,9 +15,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import uvicorn
@@ -89,6 +90,14 @@ def free_ports(doors: Iterable[str]) -> dict[str, int]:
         return ports
 
 
+class _Server(uvicorn.Server):
+    """Signals are this command's own."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
 @dataclass
 class _Tenant:
     layout: Layout
@@ -106,6 +115,7 @@ class _Dev:
         self._world = manifests
         self._root = root
         self._args = args
+        self._isolation = isolation()
         self._issuer = Issuer()
         self._stand_in = StandIn(self._issuer)
         self._processes = Processes(root / "logs")
@@ -120,11 +130,15 @@ class _Dev:
         stop = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        background = [asyncio.create_task(self._endpoint()), asyncio.create_task(self._refresh_tokens())]
+        background: list[asyncio.Task[None]] = [
+            asyncio.create_task(self._endpoint()),
+            asyncio.create_task(self._refresh_tokens()),
+        ]
         work = asyncio.create_task(self._work(started, stop))
         stopped = asyncio.create_task(stop.wait())
         try:
-            await asyncio.wait({work, stopped, *background}, return_when=asyncio.FIRST_COMPLETED)
+            waiting: set[asyncio.Task[Any]] = {work, stopped, *background}
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             for task in background:
                 if task.done():
                     task.result()
@@ -167,7 +181,7 @@ class _Dev:
             )
         layout = Layout(
             document=document, root=self._root / name, trust=self._root / "trust", operator_url=self._operator_url,
-            ports=free_ports(Layout.doors(document)), isolation=isolation(),
+            ports=free_ports(Layout.doors(document)), isolation=self._isolation,
         )  # fmt: skip
         self._lay_out(layout)
         return _Tenant(layout)
@@ -201,7 +215,8 @@ class _Dev:
     def _installation(self) -> Installation:
         return Installation(
             system_namespace=names.SYSTEM_NAMESPACE, federation=self._args.federation, operator_service_url=self._operator_url,
-            operator_image="", runtime_image="", issuer=ISSUER, jwks=self._issuer.jwks(), ca_bundle=self._stand_in.authority.pem(), version="dev",
+            operator_image="", runtime_image="", issuer=ISSUER, jwks=self._issuer.jwks(),
+            ca_bundle=self._stand_in.authority.pem(), version="dev",
         )  # fmt: skip
 
     async def _endpoint(self) -> None:
@@ -210,9 +225,7 @@ class _Dev:
         config = uvicorn.Config(self._stand_in.app(), host=LOOPBACK, port=port, log_config=None, access_log=False, lifespan="off")
         config.load()
         config.ssl = self._stand_in.server_context(self._root)
-        server = uvicorn.Server(config)
-        server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment] - signals are this command's
-        await server.serve()
+        await _Server(config).serve()
 
     async def _refresh_tokens(self) -> None:
         while True:
