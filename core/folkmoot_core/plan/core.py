@@ -117,7 +117,7 @@ def _containers(tenant: TenantView) -> tuple[Container, ...]:
         ),
         Container(
             name="router", module=ROUTER_MODULE, uid=names.UID_ROUTER, requests=_small("80Mi"), limits={"cpu": "500m", "memory": "256Mi"},
-            env={**_LEDGER_ENV, "FOLKMOOT_BUS_URL": f"unix://{BUS_DIR}/bus.sock"},
+            env=_LEDGER_ENV,
             audiences=(names.AUDIENCE_OPERATOR, names.AUDIENCE_CONDUCTOR, names.AUDIENCE_BUS),
             ports={"router": names.PORT_ROUTER}, mounts=(_data("router"), _BUS_SHARED, _LEDGER_SHARED),
             probes=pods.https_probes(names.PORT_ROUTER),
