@@ -21,7 +21,7 @@ from folkmoot_core.errors import Invalid
 from folkmoot_runtime.trust import Trust
 
 __all__ = [
-    "AuthenticationError", "Login", "NoPermissionError", "Redis", "RedisConnectionError", "RedisError", "ResponseError", "connect",
+    "AuthenticationError", "Login", "NoPermissionError", "RedisConnectionError", "RedisError", "ResponseError", "connect",
 ]  # fmt: skip
 
 GROUP = "participant"  # consumer group of every inbox; a consumer per pod
