@@ -1,0 +1,123 @@
+"""What the conductor writes into the ledger, so that each fact is written once: no receipt, no effect.
+
+An entry, with the salt of its commitment, is kept in the database before it is sent; after a crash the same entry is sent
+again and the ledger recognises its id. `put` returns when the entry is durable, however long the ledger is away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, Protocol
+
+from folkmoot_core.canonical import commit
+from folkmoot_core.document import TenantDocument
+from folkmoot_core.entries import Actor, EntryRequest, EntryType, Payload, Receipt, new_entry
+from folkmoot_core.errors import LimitReached, Unauthorized, Unavailable
+from folkmoot_runtime.conductor import rows
+from folkmoot_runtime.conductor.blobs import Artefacts
+from folkmoot_runtime.conductor.rows import Opening
+from folkmoot_runtime.conductor.store import Store
+
+log = logging.getLogger(__name__)
+FIRST_WAIT: Final = 0.5  # seconds between attempts, doubling up to LONGEST_WAIT
+LONGEST_WAIT: Final = 15.0
+CONFIG_ENTRIES: Final = "config/"  # prefix of the ids of config.changed
+
+
+class Ledger(Protocol):
+    """What the conductor needs of the ledger: LedgerClient, or a twin."""
+
+    async def append(self, request: EntryRequest) -> Receipt: ...
+
+    async def close_log(self) -> int: ...
+
+    async def read(self, path: str) -> bytes | None: ...
+
+    async def aclose(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Fact:
+    """Something to put on record. `id` is stable, so that saying it again adds nothing; `commits_to` is the digest of an
+    artefact that the entry commits to with a fresh salt."""
+
+    id: str
+    type: EntryType
+    actor: Actor
+    data: Mapping[str, Any] = field(default_factory=dict)
+    session: str = ""
+    config: str = ""
+    commits_to: str = ""
+    media: str = "application/json"
+
+
+class Notary:
+    """`salt` gives 32 random bytes; `clock` epoch seconds."""
+
+    def __init__(self, store: Store, artefacts: Artefacts, ledger: Ledger, clock: Callable[[], float],
+                 salt: Callable[[], bytes] = lambda: secrets.token_bytes(32)) -> None:  # fmt: skip
+        self.ledger = ledger
+        self._store = store
+        self._artefacts = artefacts
+        self._clock = clock
+        self._salt = salt
+
+    async def put(self, fact: Fact) -> int:
+        """Index of the entry, once it is durable. `Conflict` (the log is closed) and `Invalid` are for the caller to handle."""
+        await self._prepare(fact)
+        return await self.send(fact.id)
+
+    async def send(self, entry_id: str) -> int:
+        """Append a kept entry, with retries for as long as it takes."""
+        stored = await self._store.run(rows.get_entry, entry_id)
+        assert stored is not None  # noqa: S101 - kept by `_prepare` or with the document
+        request, index = stored
+        if index is None:
+            index = (await self._append(request)).index
+            await self._store.run(rows.set_position, entry_id, index)
+        return index
+
+    async def commitment(self, entry_id: str) -> str:
+        """The commitment that a kept entry carries, or ''."""
+        stored = await self._store.run(rows.get_entry, entry_id)
+        return stored[0].payload.commit if stored and stored[0].payload else ""
+
+    async def _prepare(self, fact: Fact) -> None:
+        if await self._store.run(rows.get_entry, fact.id) is not None:
+            return
+        payload, opening = None, None
+        if fact.commits_to:
+            content = await self._artefacts.get(fact.commits_to)
+            salt = self._salt()
+            opening = Opening(commit(salt, content), salt.hex(), fact.commits_to)
+            payload = Payload(commit=opening.commit, size=len(content), media=fact.media)
+        request = new_entry(
+            fact.type, fact.actor, id=fact.id, data=fact.data, session=fact.session, config=fact.config, payload=payload,
+            now=self._clock(),
+        )  # fmt: skip
+        await self._store.run(rows.put_entry, request, opening)
+
+    async def _append(self, request: EntryRequest) -> Receipt:
+        wait = FIRST_WAIT
+        while True:
+            try:
+                return await self.ledger.append(request)
+            except (Unavailable, Unauthorized, LimitReached) as error:  # the ledger's trouble, not the entry's: it passes
+                log.warning("waiting for a receipt", extra={"entry": request.id, "error": error.message})
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, LONGEST_WAIT)
+
+
+def actor_of(document: TenantDocument | None, agent: str = "") -> Actor:
+    """The agent by name, with its identity; without one, the conductor, which acts for the tenant."""
+    if not agent:
+        identity = document.identity if document else None
+    else:
+        identity = next((a.identity for a in document.agents if a.name == agent), None) if document else None
+    kind: Literal["agent", "service"] = "agent" if agent else "service"
+    seed, commitment = (identity.seed, identity.commitment) if identity else ("", "")
+    return Actor(kind=kind, id=agent or "conductor", seed=seed, commitment=commitment)
