@@ -55,7 +55,7 @@ def parse(path: str) -> Tile:
         index=int(number.replace("x", "").replace("/", "")),
         width=int(width) if width else WIDTH,
     )
-    if tile.level > MAX_LEVEL or tile.index >= MAX_INDEX or tile.path() != path:
+    if tile.level > MAX_LEVEL or tile.index >= MAX_INDEX or tile.width > WIDTH or tile.path() != path:
         raise Invalid(f"{path[:100]!r} is not a tile path in its one valid spelling")
     return tile
 

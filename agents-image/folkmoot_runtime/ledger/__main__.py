@@ -1,0 +1,131 @@
+"""`python -m folkmoot_runtime.ledger`: recover the log, open the doors, keep the heartbeat.
+
+The Unix sockets open at once and do not wait for a certificate; the TLS door opens when the operator has issued one. The
+process exits with 1 and a sentence when the log must not be continued, and when a sync failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import time
+import uuid
+from collections.abc import Mapping
+
+from folkmoot_core import names
+from folkmoot_core.entries import new_entry
+from folkmoot_core.errors import Conflict, FolkmootError, Unavailable
+from folkmoot_runtime import log as logs
+from folkmoot_runtime import settings as environment
+from folkmoot_runtime import web
+from folkmoot_runtime.ledger.app import Doors
+from folkmoot_runtime.ledger.interface import OWN, OWN_ACTOR
+from folkmoot_runtime.ledger.log import Log, Options, open_log
+from folkmoot_runtime.ledger.peers import PeerProtocol, Socket, sockets
+from folkmoot_runtime.settings import Settings
+from folkmoot_runtime.tls import ServingCertificate
+from folkmoot_runtime.trust import Trust
+
+log = logging.getLogger("folkmoot_runtime.ledger")
+HEARTBEAT = 300.0  # seconds; silence is then distinguishable from no activity (ledger.md §4.2, 12(1))
+
+
+class Stopped(Exception):
+    """The process was asked to end: not an error, but how the task group learns of it."""
+
+
+async def run(settings: Settings, listening: list[Socket]) -> None:
+    """Serve until SIGTERM; raises `FolkmootError` when the log cannot be opened or fails."""
+    trust = Trust(settings.trust, settings.namespace)
+    doors = Doors(trust)
+    opened: list[Log] = []
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_until_signalled())
+            for one in listening:
+                group.create_task(_serve_socket(doors, one))
+            group.create_task(_serve_tls(settings, trust, doors))
+            group.create_task(_keep(settings, doors, opened))
+    except* Stopped:
+        log.info("stopping")
+    finally:
+        for one_log in opened:
+            await one_log.aclose()
+
+
+async def _keep(settings: Settings, doors: Doors, opened: list[Log]) -> None:
+    """Open the log, then watch over it."""
+    recovered = await open_log(settings.data / "ledger", Options(tenant=settings.tenant))
+    opened.append(recovered)
+    doors.ledger = recovered
+    log.info("log open", extra={"origin": recovered.origin, "size": recovered.size})
+    while True:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(recovered.stopped.wait(), HEARTBEAT)
+        if recovered.failure is not None:
+            raise recovered.failure
+        await heartbeat(recovered, time.time())
+
+
+async def heartbeat(ledger: Log, now: float) -> None:
+    """Append one; a closed or full log goes without."""
+    entry = new_entry("heartbeat", OWN_ACTOR, id=f"heartbeat-{uuid.uuid4()}", data={"size": ledger.size}, now=now)
+    try:
+        await ledger.append([entry], OWN)
+    except (Conflict, Unavailable) as error:
+        log.info("no heartbeat", extra={"reason": error.reason})
+
+
+async def _serve_socket(doors: Doors, one: Socket) -> None:
+    one.path.parent.mkdir(parents=True, exist_ok=True)
+    await web.serve(doors.unix(one), uds=str(one.path), http=PeerProtocol, proxy_headers=False)
+
+
+async def _serve_tls(settings: Settings, trust: Trust, doors: Doors) -> None:
+    certificate = ServingCertificate(settings, trust, settings.run / "ledger")
+    await certificate.obtain()
+    context = certificate.server_context()
+    doors.certified = True
+    async with asyncio.TaskGroup() as group:
+        group.create_task(certificate.renew_forever())
+        group.create_task(
+            web.serve(doors.tls(), host=settings.listen_host, port=settings.port or names.PORT_LEDGER, context=context,
+                      http="httptools", proxy_headers=False)
+        )  # fmt: skip
+
+
+async def _until_signalled() -> None:
+    asked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked.set)
+    await asked.wait()
+    raise Stopped
+
+
+def main(env: Mapping[str, str]) -> int:
+    """Exit code."""
+    logs.configure("ledger")
+    failures: list[str] = []
+    try:
+        asyncio.run(run(environment.from_environment(env), sockets(env)))
+    except* FolkmootError as group:
+        failures = [error.message for error in _leaves(group)]
+    for message in failures:
+        log.critical("ledger cannot go on", extra={"reason": message})
+    return 1 if failures else 0
+
+
+def _leaves(group: BaseExceptionGroup[FolkmootError]) -> list[FolkmootError]:
+    found: list[FolkmootError] = []
+    for error in group.exceptions:
+        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main(os.environ))
