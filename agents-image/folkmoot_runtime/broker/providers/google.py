@@ -48,13 +48,14 @@ class _Google:
             answer = await self._client.aio.models.generate_content(
                 model=model, contents=contents, config=types.GenerateContentConfig(**config)
             )
+            body = answer.model_dump(mode="json", by_alias=True, exclude_none=True)
         except errors.APIError as error:
             raise _refused(error) from None
         except httpx2.HTTPError as error:
             raise interface.from_transport(error) from None
         except ValueError:  # not JSON, or JSON that does not fit the SDK's types (pydantic's error is a ValueError)
             raise interface.garbage("body") from None
-        return from_wire(answer.model_dump(mode="json", by_alias=True, exclude_none=True))
+        return from_wire(body)
 
 
 def _no_sync_calls(_: httpx2.Request) -> httpx2.Response:

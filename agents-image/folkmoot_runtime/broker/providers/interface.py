@@ -7,6 +7,7 @@ logs or reads a key file. Everything it raises is a `ProviderError`.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -17,6 +18,8 @@ from folkmoot_core.calls import ModelRequest, ModelResult, OpaquePart, ToolResul
 
 Fault = Literal["status", "connect", "timeout", "lost", "garbage"]
 MAX_VENDOR_TEXT = 200  # characters of a vendor's error that may be shown or logged
+_KEYLIKE = re.compile(r"(?i)\b(?:sk|pk|rk|key|bearer|token|aiza)[-_ :=]*[a-z0-9_\-.*]*[0-9*][a-z0-9_\-.*]{3,}")
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")  # an escape that may be half of a pair
 MAX_COUNT = 10**12  # tokens of one call: more is not a count but a fault
 
 
@@ -119,8 +122,9 @@ def vendor_text(response: httpx2.Response) -> str:
 
 
 def printable(text: str) -> str:
-    """One bounded line."""
-    return "".join(c if c.isprintable() else " " for c in text[:MAX_VENDOR_TEXT])
+    """One bounded line, without what looks like a key: vendors quote the one that they refuse."""
+    line = "".join(c if c.isprintable() else " " for c in text[: 4 * MAX_VENDOR_TEXT])
+    return _KEYLIKE.sub("[key]", line)[:MAX_VENDOR_TEXT]
 
 
 def retry_after(header: str | None) -> float | None:
@@ -142,9 +146,20 @@ def parse_object(content: bytes) -> dict[str, Any]:
     """The body as an object."""
     try:
         value = json.loads(content)
+        if _SURROGATE.search(content):
+            value = _whole(value)
     except (ValueError, RecursionError):
         raise garbage("body is not JSON") from None
     return as_object(value, "body")
+
+
+def _whole(value: Any) -> Any:
+    """The value with lone surrogates replaced: they cannot be stored, and the answer has been paid for."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_whole(key): _whole(item) for key, item in value.items()}
+    return [_whole(item) for item in value] if isinstance(value, list) else value
 
 
 def as_object(value: Any, where: str) -> dict[str, Any]:

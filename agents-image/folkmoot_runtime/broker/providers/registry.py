@@ -92,6 +92,13 @@ class Registry:
             return reason
         return None
 
+    def fingerprint(self, spec: ProviderSpec) -> str:
+        """Changes when the spec or a file of the provider does; '' while it cannot be called. Holds nothing of a key."""
+        try:
+            return sha256_hex("\n".join(_stamp(spec, self._read(spec))).encode())
+        except Unusable:
+            return ""
+
     async def aclose(self) -> None:
         """Close every pool."""
         for live in self._live.values():
@@ -100,7 +107,7 @@ class Registry:
 
     async def _current(self, spec: ProviderSpec) -> _Live:
         key, ca, script = self._read(spec)
-        stamp = (spec.model_dump_json(), *(sha256_hex(text.encode()) for text in (key, ca, script)))
+        stamp = _stamp(spec, (key, ca, script))
         async with self._making:  # two first calls must not import and build twice
             known = self._live.get(spec.name)
             if known is not None and known.stamp == stamp:
@@ -145,6 +152,10 @@ class Registry:
                 "CABundleMissing", f"provider {spec.name} has no CA bundle ({found}); create it in the tenant's namespace"
             )
         return key or NO_KEY, ca, script
+
+
+def _stamp(spec: ProviderSpec, texts: tuple[str, str, str]) -> tuple[str, ...]:
+    return (spec.model_dump_json(), *(sha256_hex(text.encode()) for text in texts))
 
 
 def _text(path: Path) -> str:

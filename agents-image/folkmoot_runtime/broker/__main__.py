@@ -1,0 +1,111 @@
+"""`python -m folkmoot_runtime.broker`: builds the broker from its environment and runs it until SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+from folkmoot_core import names
+from folkmoot_core.errors import Conflict, FolkmootError
+from folkmoot_runtime import log as logs
+from folkmoot_runtime import settings as environment
+from folkmoot_runtime import web
+from folkmoot_runtime.broker import door, options
+from folkmoot_runtime.broker.attempts import Attempts
+from folkmoot_runtime.broker.documents import Documents
+from folkmoot_runtime.broker.engine import Engine
+from folkmoot_runtime.broker.journal import Journal
+from folkmoot_runtime.broker.peers import Peer
+from folkmoot_runtime.broker.providers.registry import Registry
+from folkmoot_runtime.broker.reports import Reporter
+from folkmoot_runtime.broker.slots import Slots
+from folkmoot_runtime.ledger.client import LedgerClient
+from folkmoot_runtime.settings import Settings
+from folkmoot_runtime.tls import ServingCertificate
+from folkmoot_runtime.trust import Trust
+
+log = logging.getLogger("folkmoot_runtime.broker")
+LEDGER_SECONDS = 10.0  # for a receipt; beyond it the agent is told to ask again
+
+
+async def serve(settings: Settings, choices: options.Options) -> None:
+    """Serve until cancelled."""
+    trust = Trust(settings.trust, settings.namespace)
+    data = settings.data / "broker"
+    journal = Journal(data / "calls.db")
+    registry = Registry(choices.files)
+    conductor = Peer(settings.conductor_url, settings.token_file(names.AUDIENCE_CONDUCTOR), trust, settings.timeout)
+    operator = Peer(settings.operator_url, settings.token_file(names.AUDIENCE_OPERATOR), trust, settings.timeout)
+    ledger = LedgerClient(settings.ledger_url, settings.token_file(names.AUDIENCE_LEDGER), trust, LEDGER_SECONDS)
+    documents = Documents(conductor, data / "document.json", settings.tenant)
+    documents.load()
+    reporter = Reporter(operator, registry, journal, lambda: documents.current)
+    engine = Engine(
+        journal, ledger, Attempts(registry, Slots(), choices.deadline), lambda: documents.current, observe=reporter.observe
+    )
+    try:
+        in_doubt = await engine.recover()
+        log.info("journal opened", extra={"in_doubt": in_doubt})
+        async with asyncio.TaskGroup() as group:
+            group.create_task(documents.follow())
+            group.create_task(engine.flush_forever())
+            group.create_task(reporter.follow())
+            group.create_task(_door(settings, trust, engine))
+    finally:
+        await engine.close()
+        for resource in (registry, conductor, operator, ledger):
+            await resource.aclose()
+
+
+async def _door(settings: Settings, trust: Trust, engine: Engine) -> None:
+    certificate = ServingCertificate(settings, trust, settings.run / "broker-tls")
+    await certificate.obtain()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(certificate.renew_forever())
+        port = settings.port or names.PORT_BROKER
+        log.info("serving", extra={"port": port})
+        group.create_task(
+            web.serve(door.app(engine, trust), host=settings.listen_host, port=port, context=certificate.server_context())
+        )
+
+
+def _only_one(directory: Path) -> int:
+    """Hold the volume's lock for the life of the process: two brokers on one journal would each make a call once."""
+    directory.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise Conflict(f"{directory}: another broker has this volume; stop it first", reason="VolumeInUse") from None
+    return descriptor
+
+
+async def _until_stopped(settings: Settings, choices: options.Options) -> None:
+    running = asyncio.create_task(serve(settings, choices))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, running.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+
+
+def main() -> int:
+    """Exit status 2 when the environment or the volume is not usable, with the reason as one log line."""
+    logs.configure("broker")
+    try:
+        settings, choices = environment.from_environment(), options.from_environment()
+        _only_one(settings.data / "broker")
+        asyncio.run(_until_stopped(settings, choices))
+    except FolkmootError as error:
+        log.error("cannot run", extra={"reason": error.reason, "detail": error.message})
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
