@@ -1,0 +1,11 @@
+"""For all tests: no event loop but pytest-asyncio's own."""
+
+from __future__ import annotations
+
+import asyncio
+
+
+def pytest_configure() -> None:
+    """looptime asks the policy for a loop before each test; in a run that begins with plain tests that would make one which
+    nobody closes, and a warning is an error here. With the loop set to none it gets none."""
+    asyncio.set_event_loop(None)
