@@ -98,4 +98,4 @@ def _install_go(cache: Path) -> Path:
 
 
 def _go_below(target: Path) -> Path | None:
-    return next((path for path in sorted(target.glob("**/bin/go")) if path.is_file()), None)
+    return next((path for path in sorted(target.glob("**/go/bin/go")) if path.is_file()), None)

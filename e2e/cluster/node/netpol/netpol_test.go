@@ -183,7 +183,7 @@ var rows = []struct{ name, policies, pass, refuse string }{
 	},
 	{
 		name:     "overlapping ranges",
-		policies: policy("blue", "{podSelector: {}, ingress: [{ports: [{port: 10, endPort: 20}, {port: 15, endPort: 30}, {port: 15}, {port: 31}]}]}"),
+		policies: policy("blue", "{podSelector: {}, ingress: [{ports: [{port: 10, endPort: 20}, {port: 15, endPort: 30}, {port: 15}, {port: 31}, {port: 30, endPort: 31}]}]}"),
 		pass:     "red/spy > blue/web tcp 10\nred/spy > blue/web tcp 25\nred/spy > blue/web tcp 31",
 		refuse:   "red/spy > blue/web tcp 9\nred/spy > blue/web tcp 32",
 	},
