@@ -38,17 +38,16 @@ async def serve(settings: Settings, choices: options.Options) -> None:
     """Serve until cancelled."""
     trust = Trust(settings.trust, settings.namespace)
     data = settings.data / "broker"
-    journal = Journal(data / "calls.db")
     registry = Registry(choices.files)
     conductor = Peer(settings.conductor_url, settings.token_file(names.AUDIENCE_CONDUCTOR), trust, settings.timeout)
     operator = Peer(settings.operator_url, settings.token_file(names.AUDIENCE_OPERATOR), trust, settings.timeout)
     ledger = LedgerClient(settings.ledger_url, settings.token_file(names.AUDIENCE_LEDGER), trust, LEDGER_SECONDS)
     documents = Documents(conductor, data / "document.json", settings.tenant)
     documents.load()
-    reporter = Reporter(operator, registry, journal, lambda: documents.current)
-    engine = Engine(
-        journal, ledger, Attempts(registry, Slots(), choices.deadline), lambda: documents.current, observe=reporter.observe
-    )
+    attempts = Attempts(registry, Slots(), choices.deadline)
+    engine = Engine(Journal(data / "calls.db"), ledger, attempts, lambda: documents.current)
+    reporter = Reporter(operator, registry, lambda: documents.current, lambda: engine.number("reports"))
+    engine.observe = reporter.observe
     try:
         in_doubt = await engine.recover()
         log.info("journal opened", extra={"in_doubt": in_doubt})

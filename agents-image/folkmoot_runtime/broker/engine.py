@@ -106,6 +106,10 @@ class Engine:
         for entry in await self._journal(self.journal.due):
             await self._append_due(entry)
 
+    async def number(self, name: str) -> int:
+        """The next of a counter that rises for ever, kept in the journal."""
+        return await self._journal(self.journal.next_number, name)
+
     async def close(self) -> None:
         """Give up what is in flight; it will be found in doubt. The journal is closed."""
         for flight in list(self._flights.values()):

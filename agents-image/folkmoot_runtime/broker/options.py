@@ -17,7 +17,7 @@ class Options:
 
     files: Files
     """FOLKMOOT_KEYS (/etc/folkmoot/keys), FOLKMOOT_PROVIDER_CA (/etc/folkmoot/provider-ca), FOLKMOOT_SCRIPTS
-    (/etc/folkmoot/provider-script): directories with one directory per provider."""
+    (/etc/folkmoot/scripts): directories with one directory per provider."""
     deadline: float
     """FOLKMOOT_CALL_DEADLINE_SECONDS: longest time one call may take with queue, attempts and waits. Default 600, which is
     what the vendors' SDKs allow one attempt."""
@@ -32,6 +32,6 @@ def from_environment(env: Mapping[str, str] | None = None) -> Options:
     files = Files(
         keys=Path(env.get("FOLKMOOT_KEYS", "/etc/folkmoot/keys")),
         authorities=Path(env.get("FOLKMOOT_PROVIDER_CA", "/etc/folkmoot/provider-ca")),
-        scripts=Path(env.get("FOLKMOOT_SCRIPTS", "/etc/folkmoot/provider-script")),
+        scripts=Path(env.get("FOLKMOOT_SCRIPTS", "/etc/folkmoot/scripts")),
     )
     return Options(files, float(deadline))

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from folkmoot_core.document import ProviderReport, Report, TenantDocument
 from folkmoot_core.errors import Unavailable
 from folkmoot_core.resources.tenant import ProviderSpec
-from folkmoot_runtime.broker.journal import Journal
 from folkmoot_runtime.broker.peers import Peer
 from folkmoot_runtime.broker.providers.registry import Registry
 
@@ -39,8 +38,9 @@ class Reporter:
 
     operator: Peer
     registry: Registry
-    journal: Journal
     document: Callable[[], TenantDocument | None]
+    number: Callable[[], Awaitable[int]]
+    """The next sequence number, kept on the volume."""
     _heard: dict[str, _Heard] = field(default_factory=dict)
     _told: Report | None = None
     _trouble: str = ""
@@ -67,8 +67,7 @@ class Reporter:
         if state is None or (self._told is not None and state == (self._told.document_digest, self._told.providers)):
             return
         digest, providers = state
-        sequence = await asyncio.to_thread(self.journal.next_number, "reports")
-        report = Report(reporter="broker", sequence=sequence, document_digest=digest, providers=providers)
+        report = Report(reporter="broker", sequence=await self.number(), document_digest=digest, providers=providers)
         response = await self.operator.request("POST", "/v1/reports", body=report.model_dump_json().encode())
         if response.status_code not in (200, 204):
             raise Unavailable(f"operator answered {response.status_code} to POST /v1/reports")
