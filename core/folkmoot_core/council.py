@@ -233,13 +233,15 @@ def _vote(council: _Council, submission: Submission, probes: ProbeResult) -> Gen
     voters = [name for name, weight in weights.items() if weight > 0]
     votes = yield from _ask_votes(council, [(f"vote/{number}/{v}", v) for v in voters], submission, inputs)
     counted = tally.count(votes, weights, submission.digest, council.spec.quorum)
-    if counted.decision == "Tie" and council.spec.quorum.tie == "Coordinator":
-        coordinator = council.spec.coordinator.agent_ref.name
-        casting = yield from _ask_votes(council, [(f"vote/{number}/casting", coordinator)], submission, inputs)
-        choice = casting[coordinator].vote if coordinator in casting else "Against"
-        decision: tally.Decision = "Accepted" if choice == "For" else "Rejected"
-        dissent = tuple(sorted(m for m, v in votes.items() if v.vote == ("Against" if choice == "For" else "For")))
-        counted = counted.model_copy(update={"decision": decision, "dissent": dissent})
+    if counted.decision == "Tie" and council.spec.quorum.tie != "Escalate":
+        accepted = False
+        if council.spec.quorum.tie == "Coordinator":
+            coordinator = council.spec.coordinator.agent_ref.name
+            casting = yield from _ask_votes(council, [(f"vote/{number}/casting", coordinator)], submission, inputs)
+            # A casting vote that is missing, unreadable or on another digest is not one in favour.
+            given = casting.get(coordinator)
+            accepted = given is not None and given.vote == "For" and given.digest == submission.digest
+        counted = tally.settle(counted, votes, submission.digest, accepted=accepted)
     yield (
         Note(
             id=f"vote/{number}/decision", entry="council.decision", commits_to=submission.workspace or "",

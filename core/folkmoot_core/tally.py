@@ -54,6 +54,14 @@ def count(votes: Mapping[str, Vote], weights: Mapping[str, int], digest: str, qu
     )
 
 
+def settle(tied: Count, votes: Mapping[str, Vote], digest: str, *, accepted: bool) -> Count:
+    """A tie, decided by the council's rule; those who voted otherwise are its dissent."""
+    losing: Choice = "Against" if accepted else "For"
+    dissent = _members({m: v for m, v in votes.items() if v.digest == digest}, losing)
+    decision: Decision = "Accepted" if accepted else "Rejected"
+    return tied.model_copy(update={"decision": decision, "dissent": dissent})
+
+
 def _decide(*, voters: int, in_favour: int, against: int, quorum: Quorum) -> Decision:
     # An abstention is present but not a vote cast: a council of abstainers decides nothing.
     if voters < quorum.minimum:

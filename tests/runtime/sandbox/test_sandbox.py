@@ -7,6 +7,7 @@ import os
 
 import httpx2
 import pytest
+
 from folkmoot_cli.dev.issuer import ISSUER, Issuer
 from folkmoot_core import names
 from folkmoot_runtime.sandbox import processes
