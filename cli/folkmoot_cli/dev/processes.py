@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -81,4 +82,11 @@ class Processes:
                 start_new_session=True,  # Ctrl-C reaches `folkmoot dev` alone, which then stops the rest in order
             )  # fmt: skip
             self._running[spec.name] = process
+            self._publish()
             await process.wait()
+
+    def _publish(self) -> None:
+        """`processes.json` beside the logs: who runs under which pid, for whoever measures or kills one."""
+        fresh = self._logs.parent / ".processes.json"
+        fresh.write_text(json.dumps(self.pids(), indent=2))
+        fresh.replace(self._logs.parent / "processes.json")
