@@ -7,10 +7,11 @@ With `--server` there are no objects, and the conductor is asked for everything.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,9 @@ def add_parser(subparsers: Any, summary: str) -> None:
     evidence = _action(actions, "evidence", _evidence, "fetch the tenant's log and artefacts as a tar")
     evidence.add_argument("name", nargs="?", help="a session of the tenant (or say -n or --tenant)")
     evidence.add_argument("--tenant", help="the tenant's name instead of its namespace")
-    evidence.add_argument("-O", "--output-file", "--file", dest="file", default="evidence.tar", help="where to write it")
+    evidence.add_argument(
+        "-o", "--output-file", dest="file", default="evidence.tar", help="where to write it (default: evidence.tar)"
+    )
 
 
 def _action(actions: Any, name: str, act: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
@@ -67,9 +70,7 @@ def _action(actions: Any, name: str, act: Callable[[argparse.Namespace], int], t
     where.add_argument("--server", help="URL of a conductor, without a cluster (folkmoot dev prints it)")
     where.add_argument("--ca", help="with --server: file with the CA's certificate")
     where.add_argument("--token-file", help="with --server: file with a token for it")
-    if name == "evidence":
-        parser.add_argument("-o", dest="file", help=argparse.SUPPRESS)
-    else:
+    if name != "evidence":
         parser.add_argument("-o", "--output", choices=FORMATS, default="table")
     if name in ("run", "watch"):
         parser.add_argument("--timeout", type=float, default=3600.0, help="seconds to follow at most (default 3600)")
@@ -102,11 +103,6 @@ class _Way:
         if self.direct:
             return door.direct(self.args.server, self.args.ca, self.args.token_file)
         return door.through_kubectl(self.kubectl, self.namespace, accounts)
-
-    @contextmanager
-    def kept(self) -> Iterator[Callable[[], AbstractContextManager[Door]]]:
-        """Opens the same door again and again."""
-        yield self.door
 
     def waiting(self, name: str) -> str:
         """What a session that the conductor does not know yet waits for, by its object's conditions."""
@@ -226,15 +222,8 @@ def _show(args: argparse.Namespace) -> int:
     elif args.output == "yaml":
         sys.stdout.write(yaml.safe_dump(whole, sort_keys=False))
     else:
-        emit_one(whole)
+        sys.stdout.write(json.dumps(whole, indent=2) + "\n")  # the object itself, not a list of one
     return 0
-
-
-def emit_one(whole: dict[str, Any]) -> None:
-    """One object as JSON (a list of one would surprise whoever asked for one)."""
-    import json
-
-    sys.stdout.write(json.dumps(whole, indent=2) + "\n")
 
 
 def _watch(args: argparse.Namespace) -> int:

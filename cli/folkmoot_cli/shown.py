@@ -25,7 +25,8 @@ def object_row(raw: Raw, now: datetime) -> dict[str, Any]:
         "namespace": meta.get("namespace"), "name": meta.get("name"), "target": f"{target.get('kind')}/{target.get('name')}",
         "phase": status.get("phase"), "gate": (status.get("gate") or {}).get("verdict"),
         "cost": _cost(usage.get("cost"), usage.get("currency")),
-        "duration": _span(_started(status), _finished(status), now), "age": _span(meta.get("creationTimestamp"), None, now),
+        "duration": _span(status.get("startTime"), status.get("completionTime"), now),
+        "age": _span(meta.get("creationTimestamp"), None, now),
     }  # fmt: skip
 
 
@@ -102,10 +103,12 @@ def _page(rows: list[tuple[str, Any]]) -> str:
 
 
 def _phase(status: Raw) -> str:
-    conditions = {c.get("type"): c for c in status.get("conditions") or ()}
-    ended = conditions.get("Succeeded") or {}
-    why = f" ({ended.get('reason')}: {ended.get('message')})" if ended.get("reason") else ""
-    return f"{status.get('phase') or 'Pending'}{why}"
+    phase = str(status.get("phase") or "Pending")
+    return (
+        phase
+        + (f" ({status['reason']})" if status.get("reason") else "")
+        + (f": {status['message']}" if status.get("message") else "")
+    )
 
 
 def _gate(verdict: Any, submission: Any, shapes: Any) -> str:
@@ -128,14 +131,6 @@ def _cost(cost: Any, currency: Any) -> str:
 
 def _ledger(first: Any, last: Any) -> str:
     return "" if first is None else f"entries {first} to {last}"
-
-
-def _started(status: Raw) -> Any:
-    return status.get("startTime") or status.get("started")
-
-
-def _finished(status: Raw) -> Any:
-    return status.get("completionTime") or status.get("finished")
 
 
 def _span(start: Any, end: Any, now: datetime) -> str:
