@@ -109,7 +109,7 @@ class Driver:
         if not row.answered:
             index = await self._notary.put(_fact(journal, need))
             await journal.answer(
-                need.id, None, (need.entry, {**need.data, "need": need.id, "actor": need.actor, "ledger": index})
+                need.id, None, (need.entry, {**need.detail, **need.data, "need": need.id, "actor": need.actor, "ledger": index})
             )
         return None
 
