@@ -18,6 +18,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from folkmoot_core.errors import Invalid
 
@@ -107,13 +108,13 @@ def sign_serving(authority: Authority, key: PublicKey, names: Sequence[str], mom
     if not names:
         raise Invalid("a serving certificate needs at least one name")
     alternatives = x509.SubjectAlternativeName([_alternative(name) for name in names])  # 3
-    builder = _leaf(authority, _name(names[0]), key, moment, x509.ExtendedKeyUsageOID.SERVER_AUTH)
+    builder = _leaf(authority, _name(names[0]), key, moment, ExtendedKeyUsageOID.SERVER_AUTH)
     return builder.add_extension(alternatives, critical=False).sign(authority.key, hashes.SHA256())
 
 
 def sign_client(authority: Authority, key: PublicKey, name: str, moment: Moment) -> x509.Certificate:
     """A clientAuth certificate for the operator itself, 24 hours long."""
-    builder = _leaf(authority, _name(name), key, moment, x509.ExtendedKeyUsageOID.CLIENT_AUTH)
+    builder = _leaf(authority, _name(name), key, moment, ExtendedKeyUsageOID.CLIENT_AUTH)
     return builder.sign(authority.key, hashes.SHA256())
 
 
@@ -122,7 +123,9 @@ def pem(certificate: x509.Certificate) -> str:
     return certificate.public_bytes(serialization.Encoding.PEM).decode()
 
 
-def _leaf(authority: Authority, subject: x509.Name, key: PublicKey, moment: Moment, purpose: x509.ObjectIdentifier) -> x509.CertificateBuilder:
+def _leaf(
+    authority: Authority, subject: x509.Name, key: PublicKey, moment: Moment, purpose: x509.ObjectIdentifier
+) -> x509.CertificateBuilder:
     issuer = authority.certificate
     lifetime = min(LEAF_LIFETIME, issuer.not_valid_after_utc - moment.now)
     if lifetime <= timedelta(0):
@@ -136,7 +139,9 @@ def _leaf(authority: Authority, subject: x509.Name, key: PublicKey, moment: Mome
     )
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: PublicKey, moment: Moment, lifetime: timedelta) -> x509.CertificateBuilder:
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: PublicKey, moment: Moment, lifetime: timedelta
+) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
         .subject_name(subject)

@@ -50,7 +50,9 @@ class Applier:
     cache: Cache
     _settled: dict[tuple[Kind, Key], tuple[str, str]] = field(default_factory=dict)
 
-    async def converge(self, desired: Sequence[Obj], owned: Iterable[tuple[Kind, Obj]], ours: Callable[[Kind, Obj], bool]) -> Outcome:
+    async def converge(
+        self, desired: Sequence[Obj], owned: Iterable[tuple[Kind, Obj]], ours: Callable[[Kind, Obj], bool]
+    ) -> Outcome:
         """Apply `desired` in order, then delete those of `owned` that are not in it. `ours` tells whether a live object of a
         wanted name may be written."""
         outcome = Outcome()

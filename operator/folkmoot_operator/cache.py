@@ -62,7 +62,7 @@ class Cache:
         """The object as last seen."""
         return self._objects[kind].get(key)
 
-    def list(self, kind: Kind, namespace: str = "") -> list[Obj]:
+    def objects(self, kind: Kind, namespace: str = "") -> list[Obj]:
         """All objects of a kind, or those of one namespace, ordered by key."""
         store = self._objects[kind]
         keys = self._by_namespace.get((kind, namespace), ()) if namespace else store
@@ -135,7 +135,7 @@ class Relist:
     def finish(self) -> list[Obj]:
         """Drop what the list no longer holds; returns those objects. Without this call nothing is dropped."""
         self._cache._relists.discard(self)
-        gone = [obj for obj in self._cache.list(self._kind) if key_of(obj) not in self._seen | self._touched]
+        gone = [obj for obj in self._cache.objects(self._kind) if key_of(obj) not in self._seen | self._touched]
         for obj in gone:
             self._cache._remove(self._kind, key_of(obj))
             self.changed.add(key_of(obj))

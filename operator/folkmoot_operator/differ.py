@@ -18,7 +18,7 @@ from folkmoot_operator.kinds import LIST_KEYS, Obj, annotations_of
 # Under these names the API server rewrites quantities to their canonical form ("1000m" to "1").
 _QUANTITIES: Final = ("limits", "requests", "hard", "capacity", "default", "defaultRequest", "max", "min", "sizeLimit")
 _QUANTITY: Final = re.compile(r"([0-9.]+)(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?")
-_UNITS: Final = {"m": Decimal("0.001"), "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15,
+_UNITS: Final[dict[str, Decimal | int]] = {"m": Decimal("0.001"), "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15,
                  "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50}  # fmt: skip
 
 

@@ -82,7 +82,9 @@ class Endpoint:
             self.metrics.certificate(_code(error))
             raise
         self.metrics.certificate(200)
-        log.info("signed a certificate", extra={"namespace": caller.namespace, "account": caller.service_account, "pod": caller.pod})
+        log.info(
+            "signed a certificate", extra={"namespace": caller.namespace, "account": caller.service_account, "pod": caller.pod}
+        )
         return web.json_response(text=answer.model_dump_json())
 
     async def _reports(self, request: web.Request) -> web.Response:

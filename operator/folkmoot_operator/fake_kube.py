@@ -61,7 +61,9 @@ class FakeKube:
         """Call `watcher(type, kind, object)` for every change from now on."""
         self._watchers.append(watcher)
 
-    def fail(self, verb: str, error: FolkmootError, kind: Kind | None = None, *, times: int = 1, after_commit: bool = False) -> None:
+    def fail(
+        self, verb: str, error: FolkmootError, kind: Kind | None = None, *, times: int = 1, after_commit: bool = False
+    ) -> None:
         """Plan a fault."""
         self.faults.append(Fault(verb, error, kind, times, after_commit))
 

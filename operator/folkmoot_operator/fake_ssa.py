@@ -24,7 +24,7 @@ def owned_paths(intent: Any) -> set[Path]:
 
 
 def apply(live: Any, intent: Any, before: set[Path], others: set[Path]) -> Any:
-    """`live` after an apply: the intent merged in, and what the manager owned `before`, no longer wants and no other owns, gone."""
+    """`live` after an apply: the intent merged in; what the manager owned `before`, wants no more and no other owns, is gone."""
     result = _merge(live, intent, "")
     for path in sorted(before - owned_paths(intent) - others, key=len, reverse=True):
         _remove(result, path)

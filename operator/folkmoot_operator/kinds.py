@@ -71,9 +71,9 @@ STATEFUL_SET: Final = Kind("apps", "v1", "statefulsets", "StatefulSet")
 DEPLOYMENT: Final = Kind("apps", "v1", "deployments", "Deployment")
 NETWORK_POLICY: Final = Kind("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy")
 ROLE_BINDING: Final = Kind("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding")
-# Applied in this order: what pods need stands before the pods.
 CHILDREN: Final = (
-    NAMESPACE, SERVICE_ACCOUNT, ROLE_BINDING, RESOURCE_QUOTA, LIMIT_RANGE, NETWORK_POLICY, CONFIG_MAP, SERVICE, STATEFUL_SET, DEPLOYMENT,
+    NAMESPACE, SERVICE_ACCOUNT, ROLE_BINDING, RESOURCE_QUOTA, LIMIT_RANGE, NETWORK_POLICY, CONFIG_MAP, SERVICE, STATEFUL_SET,
+    DEPLOYMENT,
 )  # fmt: skip
 
 SECRET: Final = Kind("", "v1", "secrets", "Secret")  # the operator's own CA, by name, in its own namespace, alone
@@ -84,7 +84,7 @@ POD: Final = Kind("", "v1", "pods", "Pod")  # never read by the operator; here f
 # Associative lists by field name, as the built-in kinds and our CRDs declare them (x-kubernetes-list-map-keys).
 LIST_KEYS: Final[dict[str, tuple[str, ...]]] = {
     "conditions": ("type",), "containers": ("name",), "initContainers": ("name",), "volumes": ("name",), "env": ("name",),
-    "ownerReferences": ("uid",), "volumeMounts": ("mountPath",), "imagePullSecrets": ("name",),
+    "ownerReferences": ("uid",), "volumeMounts": ("mountPath",), "imagePullSecrets": ("name",), "providers": ("name",), "reporters": ("name",),
     "ports": ("containerPort", "port", "protocol"),
 }  # fmt: skip
 

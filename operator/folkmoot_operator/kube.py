@@ -1,7 +1,7 @@
 """The API server: what we ask of it (`Kube`) and the one HTTP client that does (`HttpKube`). Nothing else here speaks HTTP to it.
 
 One capped session, pages of 500, server-side apply, deletes with a uid precondition. A 429 or 5xx is retried a few times with
-`Retry-After` obeyed, then surfaces as `Unavailable`; writes pass a token bucket. `fake_kube.FakeKube` passes the same contract tests.
+`Retry-After` obeyed, then surfaces as `Unavailable`; writes pass a token bucket. `fake_kube.FakeKube` passes the same tests.
 """
 
 from __future__ import annotations
@@ -98,7 +98,9 @@ class TokenBucket:
             await asyncio.sleep(-self._tokens / self.rate)
 
 
-def middleware(connection: Connection) -> Callable[[aiohttp.ClientRequest, aiohttp.ClientHandlerType], Awaitable[aiohttp.ClientResponse]]:
+def middleware(
+    connection: Connection,
+) -> Callable[[aiohttp.ClientRequest, aiohttp.ClientHandlerType], Awaitable[aiohttp.ClientResponse]]:
     """Puts the current bearer token on each request, so that a renewed one needs no new session."""
 
     async def authorize(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:

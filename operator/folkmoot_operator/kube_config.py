@@ -49,7 +49,9 @@ def from_kubeconfig(path: Path) -> Connection:
         user = _named(config["users"], context["user"])["user"]
         server = str(cluster["server"]).rstrip("/")
     except (OSError, KeyError, TypeError, yaml.YAMLError) as error:
-        raise Invalid(f"kubeconfig {path}: {type(error).__name__}: {error}; expected a current-context with cluster and user") from error
+        raise Invalid(
+            f"kubeconfig {path}: {type(error).__name__}: {error}; expected a current-context with cluster and user"
+        ) from error
     authority = _bytes(cluster, "certificate-authority", path.parent)
     tls = ssl.create_default_context(cadata=authority.decode() if authority else None)
     certificate, key = _bytes(user, "client-certificate", path.parent), _bytes(user, "client-key", path.parent)

@@ -41,7 +41,7 @@ class Elector:
 
     async def acquire(self) -> None:
         """Wait until this replica leads."""
-        while not await self._try():
+        while not await self._try():  # noqa: ASYNC110 - what is waited for lies in the cluster
             await asyncio.sleep(self.retry_period)
         self.leading.set()
         log.info("leading", extra={"identity": self.identity})
@@ -70,7 +70,9 @@ class Elector:
         try:
             lease = await self.kube.get(LEASE, Key(self.namespace, NAME))
             if (lease.get("spec") or {}).get("holderIdentity") == self.identity:
-                await self.kube.update(LEASE, {**lease, "spec": {**lease["spec"], "holderIdentity": "", "leaseDurationSeconds": 1}})
+                await self.kube.update(
+                    LEASE, {**lease, "spec": {**lease["spec"], "holderIdentity": "", "leaseDurationSeconds": 1}}
+                )
         except FolkmootError as error:
             log.warning("the Lease was not released", extra={"error": str(error)})
 

@@ -9,8 +9,23 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from folkmoot_core import names
+from folkmoot_core.conditions import is_true
 from folkmoot_operator.cache import Cache
-from folkmoot_operator.kinds import AGENT, COUNCIL, GATE_POLICY, NAMESPACE, OWN, SESSION, TENANT, Key, Kind, Obj, key_of, labels_of, uid_of
+from folkmoot_operator.kinds import (
+    AGENT,
+    COUNCIL,
+    GATE_POLICY,
+    NAMESPACE,
+    OWN,
+    SESSION,
+    TENANT,
+    Key,
+    Kind,
+    Obj,
+    key_of,
+    labels_of,
+    uid_of,
+)
 from folkmoot_operator.reconcile.context import Ref
 from folkmoot_operator.reconcile.session import ENDED
 
@@ -28,7 +43,7 @@ def follows(cache: Cache, kind: Kind, old: Obj | None, new: Obj | None) -> list[
     refs = [Ref(kind.kind, key.namespace, key.name)]
     if kind == TENANT:
         if _tenant_news(old) != _tenant_news(new):
-            refs += _inside(cache, names.tenant_namespace(key.name), _DEPENDENTS)
+            refs += inside(cache, names.tenant_namespace(key.name), _DEPENDENTS)
         return refs
     if kind == SESSION:
         if new is None and (obj.get("status") or {}).get("phase") not in ENDED:
@@ -36,7 +51,7 @@ def follows(cache: Cache, kind: Kind, old: Obj | None, new: Obj | None) -> list[
         return refs
     if _spec_news(old) != _spec_news(new):  # a status of theirs that moves concerns nobody else
         refs += [ref for ref in (_tenant(cache, key.namespace),) if ref is not None]
-        refs += _inside(cache, key.namespace, (COUNCIL, GATE_POLICY, SESSION))
+        refs += inside(cache, key.namespace, (COUNCIL, GATE_POLICY, SESSION))
     return list(dict.fromkeys(refs))
 
 
@@ -45,20 +60,20 @@ def _tenant_news(obj: Obj | None) -> tuple[Any, ...]:
     if obj is None:
         return ()
     status = obj.get("status") or {}
-    return (*_spec_news(obj), status.get("document"), status.get("namespace"), (status.get("broker") or {}).get("providers"))
+    return (*_spec_news(obj), status.get("documentDigest"), status.get("namespace"), status.get("providers"))
 
 
 def _spec_news(obj: Obj | None) -> tuple[Any, ...]:
     return () if obj is None else (uid_of(obj), obj["metadata"].get("generation"), obj["metadata"].get("deletionTimestamp"))
 
 
-def _inside(cache: Cache, namespace: str, kinds: Iterable[Kind]) -> list[Ref]:
+def inside(cache: Cache, namespace: str, kinds: Iterable[Kind] = _DEPENDENTS) -> list[Ref]:
     """Objects of these kinds there; Sessions only while they wait to be accepted."""
     found = []
     for kind in kinds:
-        for obj in cache.list(kind, namespace):
+        for obj in cache.objects(kind, namespace):
             status = obj.get("status") or {}
-            if kind == SESSION and (status.get("acceptedGeneration") or status.get("phase") in ENDED):
+            if kind == SESSION and (is_true(status.get("conditions"), "Accepted") or status.get("phase") in ENDED):
                 continue
             found.append(Ref(kind.kind, namespace, key_of(obj).name))
     return found

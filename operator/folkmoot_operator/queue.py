@@ -1,7 +1,8 @@
 """A deduplicating work queue with per-key backoff and two priorities, and the workers that empty it.
 
 A key that is pending is not added twice; a key that is running is run once more afterwards (`dirty`), never twice at the same
-time. Changed objects go before the resync. Time is the event loop's, so tests run it virtually. It knows no kopf and no Kubernetes.
+time. Changed objects go before the resync. Time is the event loop's, so tests run it virtually. It knows neither kopf nor
+Kubernetes.
 """
 
 from __future__ import annotations

@@ -15,7 +15,17 @@ from folkmoot_operator.kinds import EVENT, Kind, Obj, key_of, uid_of
 from folkmoot_operator.kube import Kube
 
 log = logging.getLogger(__name__)
-TOLD: Final = ("Ready", "Accepted", "ResolvedRefs", "Stalled", "Conflict", "Succeeded", "IdentityBound", "AuditReady", "ProviderAvailable")
+TOLD: Final = (
+    "Ready",
+    "Accepted",
+    "ResolvedRefs",
+    "Stalled",
+    "Conflict",
+    "Succeeded",
+    "IdentityBound",
+    "AuditReady",
+    "ProviderAvailable",
+)
 _NOTE: Final = 1024
 
 
@@ -27,7 +37,9 @@ class Recorder:
     instance: str
     now: Callable[[], str]
 
-    async def transitions(self, kind: Kind, obj: Obj, before: Iterable[Mapping[str, Any]], after: Iterable[Mapping[str, Any]]) -> None:
+    async def transitions(
+        self, kind: Kind, obj: Obj, before: Iterable[Mapping[str, Any]], after: Iterable[Mapping[str, Any]]
+    ) -> None:
         """One Event for each condition worth telling whose status changed. What merely begins unmet is no news."""
         old = list(before)
         for condition in after:

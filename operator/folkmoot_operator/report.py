@@ -10,22 +10,22 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 
 from folkmoot_core import names
 from folkmoot_core.document import AgentReport, Report, SessionReport
 from folkmoot_core.errors import Conflict, Missing, Unavailable
 from folkmoot_core.resources.status import (
-    AgentReported,
-    BrokerReported,
-    CoreReported,
+    AgentStatus,
+    AuditStatus,
     GateStatus,
     LedgerStatus,
-    LogStatus,
     ProviderStatus,
+    ReporterStatus,
     ResultStatus,
     SessionStatus,
-    Status,
+    TenantStatus,
     UsageStatus,
     VotesStatus,
 )
@@ -36,7 +36,7 @@ from folkmoot_operator.kube import Kube
 log = logging.getLogger(__name__)
 ATTEMPTS: Final = 8
 PREVIEW: Final = 1024  # bytes
-_TENANT_PARTS: Final = {"core": ("core", "log"), "broker": ("broker",)}
+_AGENT_PARTS: Final = ("keyFingerprint", "boundCommitment")
 
 
 @dataclass
@@ -69,26 +69,27 @@ class ReportWriter:
 
     async def _tenant(self, key: Key, report: Report) -> None:
         def build(live: Obj) -> dict[str, Any] | None:
-            status = live.get("status") or {}
-            before = {part: status[part] for part in _TENANT_PARTS[report.reporter] if part in status}
+            uid, status = uid_of(live), live.get("status") or {}
             # A core that lost its volume begins a new log and counts from one again: another origin is another count.
-            same_log = not report.origin or (before.get("log") or {}).get("origin", "") in ("", report.origin)
-            known = int((before.get(report.reporter) or {}).get("sequence") or 0)
-            if same_log and max(known, self._highest.get((uid_of(live), report.reporter), 0)) >= report.sequence:
+            same_log = not report.origin or (status.get("audit") or {}).get("origin", "") in ("", report.origin)
+            known = max(reported_sequence(status, report.reporter), self._highest.get((uid, report.reporter), 0))
+            if same_log and known > report.sequence:
                 return None
-            self._highest[uid_of(live), report.reporter] = report.sequence
-            after = {**before, **_tenant_parts(report, before)}
-            return None if _same(before, after, report.reporter) else after
+            self._highest[uid, report.reporter] = report.sequence
+            after = tenant_status(report, status)
+            return after if _news(after, status) else None
 
         await self._write(TENANT, key, f"{names.REPORT_MANAGER}-{report.reporter}", build)
 
     async def _agent(self, key: Key, report: AgentReport, sequence: int) -> None:
         def build(live: Obj) -> dict[str, Any] | None:
-            before = (live.get("status") or {}).get("reported") or {}
+            status = live.get("status") or {}
             after = agent_status(report, sequence)
-            if int(before.get("sequence") or 0) >= sequence or _same({"reported": before}, after, "reported"):
+            if int(status.get("sequence") or 0) >= sequence:
                 return None
-            return after
+            # What is reported no longer (a binding that ended) must count as news too.
+            gone = [name for name in _AGENT_PARTS if name in status and name not in after]
+            return after if gone or _news(after, status) else None
 
         await self._write(AGENT, key, names.REPORT_MANAGER, build)
 
@@ -115,57 +116,80 @@ class ReportWriter:
 
 
 def session_status(report: SessionReport) -> dict[str, Any]:
-    """The reported part of a Session's status."""
+    """The reported part of a Session's status. Pure."""
     preview = report.result_preview.encode()[:PREVIEW].decode(errors="ignore")
-    status = SessionStatus(
-        phase=report.phase, sequence=report.sequence, reason=report.reason[:256] or None, message=report.message[:1024] or None,
-        start_time=report.started or None, completion_time=report.finished or None,
-        result=_unless_empty(ResultStatus(digest=report.result_digest, ref=report.result_ref[:512], preview=preview)),
-        gate=_unless_empty(GateStatus(verdict=report.gate_verdict[:64], submission=report.gate_submission, shapes=report.gate_shapes[:64])),
-        votes=_unless_empty(VotesStatus(for_=report.votes_for, against=report.votes_against, dissent=report.votes_dissent)),
-        usage=UsageStatus(input_tokens=report.input_tokens, output_tokens=report.output_tokens,
-                          cached_input_tokens=report.cached_input_tokens, cost=report.cost, currency=report.currency),
-        ledger=_unless_empty(LedgerStatus(first=report.ledger_first, last=report.ledger_last)),
+    result = ResultStatus(digest=report.result_digest[:80] or None, ref=report.result_ref[:512] or None, preview=preview or None)
+    shapes = tuple(shape[:64] for shape in report.gate_shapes[:64])
+    gate = GateStatus(verdict=report.gate_verdict[:64], submission=report.gate_submission, shapes=shapes)
+    votes = VotesStatus(for_=report.votes_for, against=report.votes_against, dissent=report.votes_dissent)
+    usage = UsageStatus(
+        input_tokens=report.input_tokens, output_tokens=report.output_tokens, cached_input_tokens=report.cached_input_tokens,
+        cost=report.cost[:32] if report.cost else None, currency=report.currency[:3] if report.currency else None,
     )  # fmt: skip
-    return {name: value for name, value in status.manifest().items() if name != "conditions"}
+    status = SessionStatus(
+        phase=report.phase, sequence=report.sequence, reason=report.reason[:253] or None, message=_short(report.message),
+        start_time=report.started or None, completion_time=report.finished or None, duration=duration(report.started, report.finished),
+        result=result if result.manifest() else None, gate=gate if report.gate_verdict else None,
+        votes=votes if report.votes_for or report.votes_against or report.votes_dissent else None, usage=usage,
+        ledger=LedgerStatus(first=report.ledger_first, last=report.ledger_last) if report.ledger_first is not None else None,
+    )  # fmt: skip
+    return status.manifest()
+
+
+def duration(started: str, finished: str) -> str | None:
+    """From start to end such as 4m12s, or None while one of them is not known. Pure."""
+    try:
+        seconds = int((datetime.fromisoformat(finished) - datetime.fromisoformat(started)).total_seconds())
+    except (ValueError, TypeError):
+        return None
+    hours, rest = divmod(max(0, seconds), 3600)
+    minutes, seconds = divmod(rest, 60)
+    return f"{hours}h{minutes}m{seconds}s" if hours else (f"{minutes}m{seconds}s" if minutes else f"{seconds}s")
 
 
 def agent_status(report: AgentReport, sequence: int) -> dict[str, Any]:
-    """The reported part of an Agent's status."""
-    reported = AgentReported(
-        sequence=sequence, alive=report.alive, identity_bound=report.identity_bound, commitment=report.commitment[:64],
-        key_fingerprint=report.key_fingerprint[:128],
-    )  # fmt: skip
-    return {"reported": reported.manifest()}
+    """The reported part of an Agent's status. Pure."""
+    return AgentStatus(
+        sequence=sequence, alive=report.alive, key_fingerprint=report.key_fingerprint[:80] or None,
+        bound_commitment=report.commitment[:64] if report.identity_bound else None,
+    ).manifest()  # fmt: skip
 
 
-def _tenant_parts(report: Report, before: dict[str, Any]) -> dict[str, Any]:
-    """The parts that this report speaks of; what it leaves out stays as it was."""
+def tenant_status(report: Report, stored: dict[str, Any]) -> dict[str, Any]:
+    """The reporter's part of a Tenant's status: what the report leaves out stays as it is stored. Pure."""
+    reporters = (ReporterStatus(name=report.reporter, sequence=report.sequence),)
     if report.reporter == "broker":
         providers = tuple(
-            ProviderStatus(name=p.name, available=p.available, reason=p.reason[:256], message=p.message[:1024]) for p in report.providers
+            ProviderStatus(name=p.name[:253], available=p.available, reason=p.reason[:253] or None, message=_short(p.message))
+            for p in report.providers[:32]
         )
-        known = tuple(ProviderStatus.model_validate(p) for p in (before.get("broker") or {}).get("providers") or ())
-        return {"broker": BrokerReported(sequence=report.sequence, providers=providers or known).manifest()}
-    document = report.document_digest or (before.get("core") or {}).get("document", "")
-    parts = {"core": CoreReported(sequence=report.sequence, document=document).manifest()}
-    if report.vkey or report.origin:
-        parts["log"] = LogStatus(origin=report.origin[:256], vkey=report.vkey[:512]).manifest()
-    return parts
+        known = tuple(ProviderStatus.model_validate(p) for p in stored.get("providers") or ())
+        return TenantStatus(reporters=reporters, providers=providers or known).manifest()
+    audit = stored.get("audit") or {}
+    origin, vkey = report.origin[:253] or audit.get("origin"), report.vkey[:512] or audit.get("vkey")
+    document = report.document_digest[:80] or stored.get("reportedDocument")
+    log_status = AuditStatus(origin=origin, vkey=vkey) if origin or vkey else None
+    return TenantStatus(reporters=reporters, audit=log_status, reported_document=document).manifest()
 
 
-def _same(before: dict[str, Any], after: dict[str, Any], part: str) -> bool:
-    """Equal but for the sequence: then a write would only move a number."""
-
-    def bare(status: dict[str, Any]) -> dict[str, Any]:
-        return {**status, part: {k: v for k, v in (status.get(part) or {}).items() if k != "sequence"}}
-
-    return bare(before) == bare(after)
+def reported_sequence(stored: dict[str, Any], reporter: str) -> int:
+    """The highest sequence of a reporter that was taken in. Pure."""
+    return next((int(r.get("sequence") or 0) for r in stored.get("reporters") or () if r.get("name") == reporter), 0)
 
 
-def _unless_empty(status: Any) -> Any:
-    assert isinstance(status, Status)  # noqa: S101 - for the reader
-    return None if status == type(status)() else status
+def _news(after: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
+    """What of `after` is not in `stored` already, sequences aside: a write that only moves a number is not made."""
+
+    def covered(want: Any, have: Any) -> bool:
+        if isinstance(want, dict) and isinstance(have, dict):
+            return all(covered(value, have.get(name)) for name, value in want.items())
+        return bool(want == have)
+
+    return {n: v for n, v in after.items() if n not in ("sequence", "reporters") and not covered(v, stored.get(n))}
+
+
+def _short(text: str) -> str | None:
+    return text[:1024] or None
 
 
 def _namespace(key: Key) -> dict[str, str]:

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from folkmoot_core import names
 from folkmoot_core.errors import Invalid
@@ -24,6 +25,12 @@ class Settings:
     """FOLKMOOT_POD: this replica's name, holder of the Lease."""
     image: str = "folkmoot-runtime:0.1.0"
     """FOLKMOOT_RUNTIME_IMAGE: image of tenants' pods."""
+    operator_image: str = ""
+    """FOLKMOOT_OPERATOR_IMAGE: the operator's own image, shown to plans."""
+    version: str = "0.1.0"
+    """FOLKMOOT_VERSION: label app.kubernetes.io/version of children."""
+    storage_class: str = ""
+    """FOLKMOOT_STORAGE_CLASS: of core and broker volumes where a Tenant names none; empty: the cluster's default."""
     image_pull_policy: str = "IfNotPresent"
     """FOLKMOOT_RUNTIME_IMAGE_PULL_POLICY."""
     image_pull_secrets: tuple[str, ...] = ()
@@ -58,10 +65,23 @@ class Settings:
     """FOLKMOOT_LOG_LEVEL."""
     conductor_address: str = ""
     """FOLKMOOT_CONDUCTOR_ADDRESS: `host:port` used instead of the tenant's Service, for an operator outside the cluster."""
+    cluster_dns_cidrs: tuple[str, ...] = ()
+    """FOLKMOOT_CLUSTER_DNS_CIDRS: comma-separated addresses of a node-local DNS cache."""
     cluster_cidrs: tuple[str, ...] = ()
     """FOLKMOOT_CLUSTER_CIDRS: comma-separated ranges of pods, Services and nodes, kept out of brokers' egress."""
-    extra: Mapping[str, str] = field(default_factory=dict)
-    """The whole environment, for a kubeconfig's path."""
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The whole environment, for what leads to the API server."""
+
+    def url(self) -> str:
+        """Base URL of the endpoint as tenants reach it."""
+        return self.endpoint_url or f"https://{self.endpoint_name}.{self.namespace}.svc:{names.PORT_OPERATOR}"
+
+    def endpoint_names(self) -> tuple[str, ...]:
+        """Names on the endpoint's own certificate."""
+        service = f"{self.endpoint_name}.{self.namespace}.svc"
+        known = (self.endpoint_name, f"{self.endpoint_name}.{self.namespace}", service, f"{service}.{self.cluster_domain}")
+        host = urlsplit(self.url()).hostname or service
+        return known if host in known else (*known, host)
 
 
 def from_environment(env: Mapping[str, str] | None = None) -> Settings:
@@ -74,7 +94,8 @@ def from_environment(env: Mapping[str, str] | None = None) -> Settings:
     export = text("EXPORT_DIR", "")
     return Settings(
         namespace=text("NAMESPACE", _pod_namespace()), identity=text("POD", socket.gethostname()),
-        image=text("RUNTIME_IMAGE", Settings.image), image_pull_policy=text("RUNTIME_IMAGE_PULL_POLICY", Settings.image_pull_policy),
+        image=text("RUNTIME_IMAGE", Settings.image),
+        image_pull_policy=text("RUNTIME_IMAGE_PULL_POLICY", Settings.image_pull_policy),
         image_pull_secrets=_words(text("RUNTIME_IMAGE_PULL_SECRETS", "")), federation=text("FEDERATION", Settings.federation),
         endpoint_name=text("ENDPOINT_NAME", Settings.endpoint_name), endpoint_url=text("ENDPOINT_URL", "").rstrip("/"),
         cluster_domain=text("CLUSTER_DOMAIN", Settings.cluster_domain), listen_host=text("LISTEN_HOST", Settings.listen_host),
@@ -83,8 +104,10 @@ def from_environment(env: Mapping[str, str] | None = None) -> Settings:
         connections=_number(env, "CONNECTIONS", Settings.connections),
         writes_per_second=float(_number(env, "WRITES_PER_SECOND", int(Settings.writes_per_second))),
         resync_seconds=float(_number(env, "RESYNC_SECONDS", int(Settings.resync_seconds))),
-        leader_election=text("LEADER_ELECTION", "true").lower() != "false", log_level=text("LOG_LEVEL", Settings.log_level).upper(),
-        conductor_address=text("CONDUCTOR_ADDRESS", ""), cluster_cidrs=_words(text("CLUSTER_CIDRS", "")), extra=dict(env),
+        leader_election=text("LEADER_ELECTION", "true").lower() != "false",
+        log_level=text("LOG_LEVEL", Settings.log_level).upper(),
+        operator_image=text("OPERATOR_IMAGE", ""), version=text("VERSION", Settings.version), storage_class=text("STORAGE_CLASS", ""),
+        cluster_dns_cidrs=_words(text("CLUSTER_DNS_CIDRS", "")), conductor_address=text("CONDUCTOR_ADDRESS", ""), cluster_cidrs=_words(text("CLUSTER_CIDRS", "")), environment=dict(env),
     )  # fmt: skip
 
 

@@ -93,6 +93,7 @@ class TenantStatus(BaseStatus):
     identity: IdentityStatus | None = Field(default=None, description="The tenant's identity.")
     agents: int | None = Field(default=None, ge=0, description="Agents in the namespace.")
     document_digest: DigestText | None = Field(default=None, description="Tenant document that the conductor acknowledged.")
+    reported_document: DigestText | None = Field(default=None, description="Tenant document that the core says it works with.")
     audit: AuditStatus | None = Field(default=None, description="The tenant's log.")
     providers: tuple[ProviderStatus, ...] | None = Field(
         default=None,

@@ -17,7 +17,8 @@ from folkmoot_operator.kinds import AGENT, DEPLOYMENT, Key, Obj, uid_of
 from folkmoot_operator.queue import Again
 from folkmoot_operator.reconcile import status
 from folkmoot_operator.reconcile.context import PROMPT_SECONDS, Context
-from folkmoot_operator.reconcile.tenant import workload
+from folkmoot_operator.reconcile.status import News
+from folkmoot_operator.reconcile.tenant import shown, workload
 
 _NEEDED: Final = ("Accepted", "ResolvedRefs", "NotForeign", "Runs", "PodsReady", "IdentityBound")
 _INTERNAL: Final = ("NotForeign", "Runs", "PodsReady")  # they give Ready its reason and are not published
@@ -40,12 +41,14 @@ async def reconcile(ctx: Context, key: Key) -> Again:
     view = parse_agent(raw)
     if isinstance(view, Problems):
         found = view.conditions()
-        await status.write(ctx, AGENT, raw, (*found, *summarize(found, [found[0].type])))
+        await status.write(ctx, AGENT, raw, News((*found, *summarize(found, [found[0].type]))))
         return Again()
     tenant = ctx.tenant_of(key.namespace)
     if tenant is None:
-        missing = false("ResolvedRefs", "TenantNotFound", f"namespace {key.namespace} belongs to no living Tenant; create one first")
-        await status.write(ctx, AGENT, raw, (missing, *summarize([missing], ["ResolvedRefs"])))
+        missing = false(
+            "ResolvedRefs", "TenantNotFound", f"namespace {key.namespace} belongs to no living Tenant; create one first"
+        )
+        await status.write(ctx, AGENT, raw, News((missing, *summarize([missing], ["ResolvedRefs"]))))
         return Again()
     plan = agent_plan.plan(view, tenant, ctx.installation())
     owned = ctx.cache.labelled(names.LABEL_OWNER_UID, uid_of(raw))
@@ -56,8 +59,9 @@ async def reconcile(ctx: Context, key: Key) -> Again:
         prompt_missing=await _prompt_missing(ctx, view),
     )
     found = conditions(view, tenant, plan, outcome, observed)
+    published = [c for c in found if c.type not in _INTERNAL]
     drop = () if outcome.foreign else ("Conflict",)
-    await status.write(ctx, AGENT, raw, [c for c in found if c.type not in _INTERNAL], _fields(ctx, view, tenant, observed), drop)
+    await status.write(ctx, AGENT, raw, News(published, _fields(ctx, view, tenant, observed), drop))
     return Again(PROMPT_SECONDS if view.spec.system_prompt_from else plan.requeue_after)
 
 
@@ -92,13 +96,14 @@ def _progressing(deployment: Obj | None, pods: Condition) -> Condition:
 
 
 def _bound(view: AgentView, commitment: str) -> Condition:
-    reported = view.status.get("reported") or {}
-    if not reported:
+    reported = view.status
+    if reported.get("sequence") is None:
         return unknown("IdentityBound", "NotReported", "the core has not reported this agent yet")
-    if not reported.get("identityBound"):
+    bound = reported.get("boundCommitment")
+    if not bound:
         return false("IdentityBound", "NotBound", "its key is not bound to its identity in the ledger yet")
-    if reported.get("commitment") != commitment:
-        return false("IdentityBound", "Outdated", f"bound under commitment {reported.get('commitment')}, its grants now make {commitment}")
+    if bound != commitment:
+        return false("IdentityBound", "Outdated", f"bound under commitment {bound}, its grants now make {commitment or 'none'}")
     if not reported.get("alive"):
         return false("IdentityBound", "NotAlive", "bound, but not seen on the bus within the last 30 s")
     return true("IdentityBound", "Bound")
@@ -106,23 +111,24 @@ def _bound(view: AgentView, commitment: str) -> Condition:
 
 def _provider(view: AgentView, tenant: TenantView) -> Condition:
     name = view.spec.model.provider
-    known = (tenant.status.get("broker") or {}).get("providers") or ()
-    found = next((p for p in known if p.get("name") == name), None)
+    found = next((p for p in tenant.status.get("providers") or () if p.get("name") == name), None)
     if found is None:
         return unknown("ProviderAvailable", "NotReported", f"the broker has not reported provider {name} yet")
-    reason = str(found.get("reason") or "")
+    reason, message = str(found.get("reason") or ""), str(found.get("message") or "")
+    word = reason if reason.isalnum() and reason[:1].isupper() else ""
     if found.get("available"):
-        return true("ProviderAvailable", reason or "Available", str(found.get("message") or ""))
-    return false("ProviderAvailable", reason or "Unavailable", str(found.get("message") or f"provider {name} does not answer"))
+        return true("ProviderAvailable", word or "Available", message)
+    return false("ProviderAvailable", word or "Unavailable", message or f"provider {name} does not answer")
 
 
 def _fields(ctx: Context, view: AgentView, tenant: TenantView, seen: Observed) -> dict[str, Any]:
-    ready = int((((seen.deployment or {}).get("status")) or {}).get("readyReplicas") or 0)
+    deployment = seen.deployment or {}
+    ready = int((deployment.get("status") or {}).get("readyReplicas") or 0)
     try:
-        identity = identities.agent_identity(view, tenant, ctx.installation())
+        identity = shown(identities.agent_identity(view, tenant, ctx.installation()))
     except Invalid:
-        return {"identity": None, "readyReplicas": ready}
-    return {"identity": {"scope": identity.scope, "seed": identity.seed, "commitment": identity.commitment}, "readyReplicas": ready}
+        identity = None
+    return {"identity": identity, "replicas": (deployment.get("spec") or {}).get("replicas"), "readyReplicas": ready}
 
 
 def _commitment(ctx: Context, view: AgentView, tenant: TenantView) -> str:

@@ -10,6 +10,7 @@ from folkmoot_operator.kinds import AGENT, COUNCIL, GATE_POLICY, Key, key_of
 from folkmoot_operator.queue import Again
 from folkmoot_operator.reconcile import documents, status
 from folkmoot_operator.reconcile.context import Context
+from folkmoot_operator.reconcile.status import News
 
 
 async def reconcile(ctx: Context, key: Key) -> Again:
@@ -20,15 +21,18 @@ async def reconcile(ctx: Context, key: Key) -> Again:
     view = parse_council(raw)
     if isinstance(view, Problems):
         found = view.conditions()
-        await status.write(ctx, COUNCIL, raw, (*found, *summarize(found, [found[0].type])))
+        await status.write(ctx, COUNCIL, raw, News((*found, *summarize(found, [found[0].type]))))
         return Again()
-    agents = {key_of(agent).name for agent in ctx.cache.list(AGENT, key.namespace)}
-    gates = {key_of(gate).name for gate in ctx.cache.list(GATE_POLICY, key.namespace)}
+    agents = {key_of(agent).name for agent in ctx.cache.objects(AGENT, key.namespace)}
+    gates = {key_of(gate).name for gate in ctx.cache.objects(GATE_POLICY, key.namespace)}
     basis = (*council_plan.check(view, agents, gates), await _known(ctx, view))
     found = (*basis[:-1], *summarize(basis, ["Accepted", "ResolvedRefs", "Known"]))
     quorum = view.spec.quorum
-    fields = {"members": len(view.spec.members), "quorum": f"{quorum.minimum} of {len(view.spec.members)}, over {quorum.threshold}"}
-    await status.write(ctx, COUNCIL, raw, found, fields)
+    fields = {
+        "members": len(view.spec.members),
+        "quorum": f"{quorum.minimum} of {len(view.spec.members)}, over {quorum.threshold}",
+    }
+    await status.write(ctx, COUNCIL, raw, News(found, fields))
     return Again()
 
 

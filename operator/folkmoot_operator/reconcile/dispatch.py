@@ -12,6 +12,7 @@ from folkmoot_operator.kinds import OWN, Key
 from folkmoot_operator.queue import Again, Retry
 from folkmoot_operator.reconcile import agent, council, gatepolicy, reactions, session, status, tenant
 from folkmoot_operator.reconcile.context import Context, Ref
+from folkmoot_operator.reconcile.status import News
 
 log = logging.getLogger(__name__)
 _RECONCILERS: Final[dict[str, Callable[[Context, Key], Awaitable[Again]]]] = {
@@ -42,6 +43,6 @@ async def _tell(ctx: Context, ref: Ref, key: Key, error: FolkmootError) -> None:
     condition = reactions.condition(error)
     found = (condition,) if condition.type == "Ready" else (condition, *summarize([condition], [condition.type]))
     try:
-        await status.write(ctx, kind, raw, found)
+        await status.write(ctx, kind, raw, News(found))
     except FolkmootError as second:
         log.warning("its status could not be written", extra={"ref": str(ref), "error": second.message})

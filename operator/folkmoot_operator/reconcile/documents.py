@@ -17,7 +17,7 @@ View = TypeVar("View")
 
 def views(ctx: Context, kind: Kind, namespace: str, parse: Callable[[Any], View | Problems]) -> list[View]:
     """The valid objects of a kind in a namespace; what is wrong with the others their own conditions say."""
-    parsed = (parse(raw) for raw in ctx.cache.list(kind, namespace))
+    parsed = (parse(raw) for raw in ctx.cache.objects(kind, namespace))
     return [view for view in parsed if not isinstance(view, Problems)]
 
 
@@ -38,7 +38,7 @@ async def make(ctx: Context, tenant: TenantView) -> TenantDocument:
 async def accepted(ctx: Context, tenant: TenantView) -> TenantDocument | None:
     """The document that the conductor works with, if we can tell: the one last accepted, or (after a restart) the one that
     would be made now if its digest is the accepted one."""
-    digest = tenant.status.get("document")
+    digest = tenant.status.get("documentDigest")
     known = ctx.memory.documents.get(tenant.meta.uid)
     if isinstance(known, TenantDocument):
         return known
@@ -51,7 +51,7 @@ async def accepted(ctx: Context, tenant: TenantView) -> TenantDocument | None:
 
 def uses_prompts(ctx: Context, namespace: str) -> bool:
     """Whether an agent's prompt comes from a ConfigMap, which must be read again from time to time."""
-    return any((raw.get("spec") or {}).get("systemPromptFrom") for raw in ctx.cache.list(AGENT, namespace))
+    return any((raw.get("spec") or {}).get("systemPromptFrom") for raw in ctx.cache.objects(AGENT, namespace))
 
 
 async def _prompts(ctx: Context, namespace: str, agents: list[AgentView]) -> dict[str, str]:

@@ -11,6 +11,7 @@ from folkmoot_operator.queue import Again
 from folkmoot_operator.reconcile import documents, status
 from folkmoot_operator.reconcile.context import Context
 from folkmoot_operator.reconcile.council import no_tenant, not_known
+from folkmoot_operator.reconcile.status import News
 
 
 async def reconcile(ctx: Context, key: Key) -> Again:
@@ -21,11 +22,11 @@ async def reconcile(ctx: Context, key: Key) -> Again:
     view = parse_gate(raw)
     if isinstance(view, Problems):
         found = view.conditions()
-        await status.write(ctx, GATE_POLICY, raw, (*found, *summarize(found, [found[0].type])))
+        await status.write(ctx, GATE_POLICY, raw, News((*found, *summarize(found, [found[0].type]))))
         return Again()
-    agents = {key_of(agent).name for agent in ctx.cache.list(AGENT, key.namespace)}
+    agents = {key_of(agent).name for agent in ctx.cache.objects(AGENT, key.namespace)}
     basis = (*gate_plan.check(view, agents), await _known(ctx, view))
-    await status.write(ctx, GATE_POLICY, raw, (*basis[:-1], *summarize(basis, ["Accepted", "ResolvedRefs", "Known"])))
+    await status.write(ctx, GATE_POLICY, raw, News((*basis[:-1], *summarize(basis, ["Accepted", "ResolvedRefs", "Known"]))))
     return Again()
 
 

@@ -22,14 +22,21 @@ REACTIONS: Final[tuple[tuple[type[FolkmootError], Reaction], ...]] = (
     (LimitReached, Reaction("Accepted", retry=False)),
     (Conflict, Reaction("Accepted", retry=False)),
     (Missing, Reaction("ResolvedRefs", retry=True)),  # it may be about to appear
-    (Unauthorized, Reaction("Ready", retry=True)),  # our own rights or certificate: an administrator mends it, nothing tells us when
+    (
+        Unauthorized,
+        Reaction("Ready", retry=True),
+    ),  # our own rights or certificate: an administrator mends it, nothing tells us when
     (Unavailable, Reaction("Ready", retry=True)),
 )
 
 
 def reaction(error: FolkmootError) -> Reaction:
     """The table's row for an error."""
-    return next(row for kind, row in REACTIONS if isinstance(error, kind)) if type(error) is not FolkmootError else Reaction("Ready", True)
+    return (
+        next(row for kind, row in REACTIONS if isinstance(error, kind))
+        if type(error) is not FolkmootError
+        else Reaction("Ready", True)
+    )
 
 
 def condition(error: FolkmootError) -> Condition:

@@ -7,10 +7,11 @@ the sweep that finds what was missed while no operator ran.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from folkmoot_core.conditions import Condition, false, summarize, true, unknown
+from folkmoot_core.conditions import Condition, false, get, is_true, summarize, true, unknown
 from folkmoot_core.document import SessionOrder
 from folkmoot_core.errors import FolkmootError
 from folkmoot_core.plan import session as session_plan
@@ -20,6 +21,7 @@ from folkmoot_operator.kinds import AGENT, COUNCIL, NAMESPACE, SESSION, TENANT, 
 from folkmoot_operator.queue import Again, Retry
 from folkmoot_operator.reconcile import documents, reactions, status
 from folkmoot_operator.reconcile.context import Context, Ref
+from folkmoot_operator.reconcile.status import News
 
 log = logging.getLogger(__name__)
 ENDED: Final = ("Succeeded", "Failed", "Cancelled")
@@ -38,10 +40,16 @@ async def reconcile(ctx: Context, key: Key) -> Again:
         return Again()
     if view.status.get("phase") in ENDED:
         return await _finished(ctx, raw, view)
-    if view.status.get("acceptedGeneration") == view.meta.generation:
+    if accepted_by_conductor(view.status, view.meta.generation):
         await _say(ctx, raw, (true("Accepted", "Accepted"), true("ResolvedRefs", "ResolvedRefs")))
         return Again()
     return await _submit(ctx, raw, view)
+
+
+def accepted_by_conductor(stored: Mapping[str, Any], generation: int) -> bool:
+    """`Accepted` is True only once the conductor has taken this very generation. Pure."""
+    found = get(stored.get("conditions"), "Accepted") or {}
+    return found.get("status") == "True" and found.get("observedGeneration") == generation
 
 
 async def _submit(ctx: Context, raw: Obj, view: SessionView) -> Again:
@@ -66,8 +74,7 @@ async def _submit(ctx: Context, raw: Obj, view: SessionView) -> Again:
             raise Retry(reactions.retry_after(error)) from error
         return Again()
     log.info("handed over a session", extra={"namespace": namespace, "session": view.name, "uid": view.meta.uid})
-    accepted = (true("Accepted", "Accepted"), true("ResolvedRefs", "ResolvedRefs"))
-    await _say(ctx, raw, accepted, {"acceptedGeneration": view.meta.generation})
+    await _say(ctx, raw, (true("Accepted", "Accepted"), true("ResolvedRefs", "ResolvedRefs")))
     await ctx.reports.session(namespace, report)
     return Again()
 
@@ -78,8 +85,8 @@ async def _order(ctx: Context, view: SessionView) -> SessionOrder | Problems:
     for name in session_plan.wanted(view):
         if (found := await ctx.config_maps.get(namespace, name)) is not None:
             config_maps[name] = found
-    agents = {key_of(agent).name for agent in ctx.cache.list(AGENT, namespace)}
-    councils = {key_of(council).name for council in ctx.cache.list(COUNCIL, namespace)}
+    agents = {key_of(agent).name for agent in ctx.cache.objects(AGENT, namespace)}
+    councils = {key_of(council).name for council in ctx.cache.objects(COUNCIL, namespace)}
     return session_plan.order(view, config_maps, agents, councils)
 
 
@@ -92,7 +99,9 @@ async def _waiting(ctx: Context, view: SessionView, tenant: TenantView) -> Condi
     known = {a.name for a in document.agents} if target.kind == "Agent" else {c.name for c in document.councils}
     if target.name in known:
         return None
-    return unknown("Accepted", "WaitingForTarget", f"the conductor has not accepted {target.kind} {target.name} yet; see its conditions")
+    return unknown(
+        "Accepted", "WaitingForTarget", f"the conductor has not accepted {target.kind} {target.name} yet; see its conditions"
+    )
 
 
 async def _finished(ctx: Context, raw: Obj, view: SessionView) -> Again:
@@ -118,11 +127,13 @@ def _completed(view: SessionView) -> float:
     return 0.0
 
 
-async def _say(ctx: Context, raw: Obj, basis: tuple[Condition, ...], fields: dict[str, Any] | None = None) -> None:
+async def _say(ctx: Context, raw: Obj, basis: tuple[Condition, ...]) -> None:
     live = (ctx.cache.get(SESSION, key_of(raw)) or raw).get("status") or {}
-    needed = ["Accepted", "ResolvedRefs"] if all(c.status == "True" for c in basis) else [c.type for c in basis if c.status != "True"]
+    needed = (
+        ["Accepted", "ResolvedRefs"] if all(c.status == "True" for c in basis) else [c.type for c in basis if c.status != "True"]
+    )
     found = (*basis, *progress(live), *summarize(basis, needed))
-    await status.write(ctx, SESSION, raw, found, fields)
+    await status.write(ctx, SESSION, raw, News(found))
 
 
 def progress(stored: dict[str, Any]) -> tuple[Condition, ...]:
@@ -141,17 +152,25 @@ def progress(stored: dict[str, Any]) -> tuple[Condition, ...]:
     if verdict in _APPROVALS:
         found.append(true("GatePassed", verdict))
     elif verdict:
-        found.append(false("GatePassed", verdict if verdict.isalnum() and verdict[:1].isupper() else "NotPassed", f"last verdict: {verdict}"))
+        found.append(
+            false(
+                "GatePassed", verdict if verdict.isalnum() and verdict[:1].isupper() else "NotPassed", f"last verdict: {verdict}"
+            )
+        )
     if phase:
         awaiting, blocked = phase == "AwaitingApproval", word in _BUDGET
-        found.append(true("AwaitingApproval", word or "AwaitingApproval", message) if awaiting else false("AwaitingApproval", "NotAwaiting", ""))
+        found.append(
+            true("AwaitingApproval", word or "AwaitingApproval", message)
+            if awaiting
+            else false("AwaitingApproval", "NotAwaiting", "")
+        )
         found.append(true("BudgetBlocked", word, message) if blocked else false("BudgetBlocked", "WithinBudget", ""))
     return tuple(found)
 
 
 async def cancel(ctx: Context, key: Key) -> Again:
     """Cancel what was deleted (`key.name` is the uid); retried until the conductor knows, unless the tenant is gone."""
-    alive = any(uid_of(session) == key.name for session in ctx.cache.list(SESSION, key.namespace))
+    alive = any(uid_of(session) == key.name for session in ctx.cache.objects(SESSION, key.namespace))
     tenant = None if alive else ctx.tenant_of(key.namespace)
     if tenant is not None:
         await _conduct(ctx.conductor.cancel(tenant.name, key.name))
@@ -163,20 +182,23 @@ async def sweep(ctx: Context, key: Key) -> Again:
     """Compare a tenant's objects (`key.name` is the tenant) with its conductor's sessions: cancel those without an object, hand
     over again those that it does not know any more. Run when a leader begins and at every resync."""
     raw = ctx.cache.get(TENANT, key)
-    if raw is None or not (raw.get("status") or {}).get("document"):
+    if raw is None or not (raw.get("status") or {}).get("documentDigest"):
         return Again()
     namespace = (raw.get("status") or {}).get("namespace") or ""
     tenant = ctx.tenant_of(namespace)
     if ctx.cache.get(NAMESPACE, Key("", namespace)) is None or tenant is None:
         return Again()
     running = {report.uid for report in await _conduct(ctx.conductor.sessions(tenant.name))}
-    objects = {uid_of(session): session for session in ctx.cache.list(SESSION, namespace)}
+    objects = {uid_of(session): session for session in ctx.cache.objects(SESSION, namespace)}
     for uid in sorted(running - objects.keys()):
         ctx.enqueue(Ref("Cancellation", namespace, uid))
     for uid, session in objects.items():
         stored = session.get("status") or {}
-        if stored.get("acceptedGeneration") and stored.get("phase") not in ENDED and uid not in running:
-            await status.write(ctx, SESSION, session, (), {"acceptedGeneration": None})
+        if is_true(stored.get("conditions"), "Accepted") and stored.get("phase") not in ENDED and uid not in running:
+            lost = unknown(
+                "Accepted", "HandedOverAgain", "the conductor does not know this session any more; it is handed over again"
+            )
+            await _say(ctx, session, (lost,))
             ctx.enqueue(Ref("Session", namespace, key_of(session).name))
     return Again()
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from folkmoot_core import conditions
@@ -13,22 +14,29 @@ from folkmoot_operator.reconcile.context import Context
 
 # What the leader owns beside observedGeneration and conditions; everything else in status is the report path's.
 OWNED: Final[dict[Kind, tuple[str, ...]]] = {
-    TENANT: ("namespace", "agents", "identity", "document", "teardown"),
-    AGENT: ("identity", "readyReplicas"),
-    COUNCIL: ("members", "quorum"),
+    TENANT: ("namespace", "agents", "identity", "documentDigest", "audit.sealedSize", "audit.exported"),
+    AGENT: ("identity", "replicas", "readyReplicas"),
+    COUNCIL: ("members",),
     GATE_POLICY: (),
-    SESSION: ("acceptedGeneration",),
+    SESSION: (),
 }
 
 
-async def write(ctx: Context, kind: Kind, raw: Obj, computed: Sequence[Condition], fields: dict[str, Any] | None = None,
-                drop: Sequence[str] = ()) -> bool:  # fmt: skip
-    """Apply `computed` and `fields` to the object's status; True if it was written. `fields` that are None are removed."""
+@dataclass(frozen=True)
+class News:
+    """What a reconcile has to say: conditions, fields by their path in status (None: remove), condition types to drop."""
+
+    conditions: Sequence[Condition]
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    drop: Sequence[str] = ()
+
+
+async def write(ctx: Context, kind: Kind, raw: Obj, news: News) -> bool:
+    """Apply the leader's part of an object's status; True if it was written."""
     live = ctx.cache.get(kind, key_of(raw)) or raw
     stored = live.get("status") or {}
-    desired = wanted(kind, live, computed, fields or {}, ctx.now(), drop)
-    before = {name: stored[name] for name in ("observedGeneration", "conditions", *OWNED[kind]) if name in stored}
-    if _comparable(before) == _comparable(desired):
+    desired = wanted(kind, live, news, ctx.now())
+    if _comparable(own(kind, stored)) == _comparable(desired):
         return False
     key = key_of(live)
     head = {"name": key.name, "uid": uid_of(live)} | ({"namespace": key.namespace} if key.namespace else {})
@@ -41,14 +49,37 @@ async def write(ctx: Context, kind: Kind, raw: Obj, computed: Sequence[Condition
     return True
 
 
-def wanted(kind: Kind, live: Obj, computed: Sequence[Condition], fields: dict[str, Any], now: str, drop: Sequence[str]) -> dict[str, Any]:
+def wanted(kind: Kind, live: Obj, news: News, now: str) -> dict[str, Any]:
     """The leader's part of status as it should read. Pure."""
-    stored = live.get("status") or {}
+    before = own(kind, live.get("status") or {})
     generation = int(live["metadata"].get("generation") or 0)
-    merged = conditions.merge(stored.get("conditions"), computed, generation=generation, now=now, drop=drop)
-    kept = {name: stored[name] for name in OWNED[kind] if name in stored}
-    values = {name: value for name, value in {**kept, **fields}.items() if value is not None}
-    return {"observedGeneration": generation, "conditions": merged, **values}
+    merged = conditions.merge(before.get("conditions"), news.conditions, generation=generation, now=now, drop=news.drop)
+    status = {**before, "observedGeneration": generation, "conditions": merged}
+    for path, value in news.fields.items():
+        status = _with(status, path.split("."), value)
+    return status
+
+
+def own(kind: Kind, stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a stored status what is the leader's. Pure."""
+    mine: dict[str, Any] = {}
+    for path in ("observedGeneration", "conditions", *OWNED[kind]):
+        value: Any = stored
+        for step in path.split("."):
+            value = value.get(step) if isinstance(value, Mapping) else None
+        if value is not None:
+            mine = _with(mine, path.split("."), value)
+    return mine
+
+
+def _with(status: Mapping[str, Any], path: list[str], value: Any) -> dict[str, Any]:
+    """A copy with one field set, or removed for None; a map that becomes empty goes with it."""
+    name, rest = path[0], path[1:]
+    if rest:
+        value = _with(status.get(name) or {}, rest, value) or None
+    if value is None:
+        return {k: v for k, v in status.items() if k != name}
+    return {**status, name: value}
 
 
 def _comparable(status: dict[str, Any]) -> dict[str, Any]:

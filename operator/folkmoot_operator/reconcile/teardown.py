@@ -24,6 +24,7 @@ from folkmoot_operator.kinds import DEPLOYMENT, NAMESPACE, STATEFUL_SET, TENANT,
 from folkmoot_operator.queue import Again
 from folkmoot_operator.reconcile import status
 from folkmoot_operator.reconcile.context import Context, Ref
+from folkmoot_operator.reconcile.status import News
 
 log = logging.getLogger(__name__)
 
@@ -43,15 +44,17 @@ async def reconcile(ctx: Context, raw: Obj, view: TenantView | Problems) -> Agai
         progress = await _ACTIONS[step.action](ctx, raw, view)
     except FolkmootError as error:
         ctx.memory.errors[uid] = error.message
-        log.warning("a step of a deletion failed", extra={"tenant": key_of(raw).name, "step": step.action, "error": error.message})
+        log.warning(
+            "a step of a deletion failed", extra={"tenant": key_of(raw).name, "step": step.action, "error": error.message}
+        )
         step = teardown.next(await observe(ctx, raw))
-        await status.write(ctx, TENANT, raw, step.conditions)
+        await status.write(ctx, TENANT, raw, News(step.conditions))
         return Again(step.requeue_after or teardown.RETRY_SECONDS)
     ctx.memory.errors.pop(uid, None)
     if step.action == "RemoveFinalizer":
         return Again()
     log.info("deletion goes on", extra={"tenant": key_of(raw).name, "step": step.action})
-    await status.write(ctx, TENANT, raw, step.conditions, {"teardown": {**_progress(ctx, raw), **progress}} if progress else {})
+    await status.write(ctx, TENANT, raw, News(step.conditions, progress))
     return Again(0.0 if progress else step.requeue_after)
 
 
@@ -59,16 +62,16 @@ async def observe(ctx: Context, raw: Obj) -> TeardownState:
     """The state as the cluster, the export volume and the Tenant's own status tell it."""
     name, namespace = key_of(raw).name, names.tenant_namespace(key_of(raw).name)
     found = await _namespace(ctx, namespace, name)
-    progress = _progress(ctx, raw)
+    audit = _audit(ctx, raw)
     live = ctx.cache.get(TENANT, key_of(raw)) or raw
     deleted = datetime.fromisoformat(raw["metadata"]["deletionTimestamp"].replace("Z", "+00:00")).timestamp()
     return TeardownState(
         policy="Delete" if (raw.get("spec") or {}).get("deletionPolicy") == "Delete" else "Retain",
         namespace="Absent" if found is None else ("Terminating" if found["metadata"].get("deletionTimestamp") else "Active"),
         core_exists=has_log(live, ctx.cache.get(STATEFUL_SET, Key(namespace, names.CORE))),
-        sealed=bool(progress.get("sealed")),
+        sealed=audit.get("sealedSize") is not None,
         export_configured=ctx.export_dir is not None,
-        exported=bool(progress.get("exported")),
+        exported=bool(audit.get("exported")),
         retained=found is not None and _retained(ctx, found),
         seconds=max(0.0, ctx.epoch() - deleted),
         last_error=ctx.memory.errors.get(uid_of(raw), ""),
@@ -79,22 +82,23 @@ def has_log(tenant: Obj, core: Obj | None) -> bool:
     """Whether there may be a log to seal: the core reported one, took a document, or is up. A core that never became ready
     wrote nothing that anybody was told of, and waiting for it would keep the Tenant for ever. Pure."""
     stored = tenant.get("status") or {}
-    told = (stored.get("log") or {}).get("vkey") or stored.get("document") or (stored.get("teardown") or {}).get("sealed")
+    audit = stored.get("audit") or {}
+    told = audit.get("vkey") or stored.get("documentDigest") or audit.get("sealedSize") is not None
     return bool(told) or int(((core or {}).get("status") or {}).get("readyReplicas") or 0) > 0
 
 
 async def _seal(ctx: Context, raw: Obj, _view: TenantView | Problems) -> dict[str, Any]:
     size = await ctx.conductor.seal(key_of(raw).name)
-    return {"sealed": True, "size": size}
+    return {"audit.sealedSize": size}
 
 
 async def _export(ctx: Context, raw: Obj, _view: TenantView | Problems) -> dict[str, Any]:
     assert ctx.export_dir is not None  # noqa: S101 - the plan exports only where there is a volume
-    size = _progress(ctx, raw).get("size", 0)
+    size = int(_audit(ctx, raw).get("sealedSize") or 0)
     file = export_file(ctx.export_dir, raw, size)
     if not file.exists():  # complete files alone have this name, so an export that a former leader finished counts
         await ctx.conductor.evidence(key_of(raw).name, file)
-    return {"exported": file.name}
+    return {"audit.exported": file.name}
 
 
 def export_file(directory: Path, raw: Obj, size: int) -> Path:
@@ -105,9 +109,7 @@ def export_file(directory: Path, raw: Obj, size: int) -> Path:
 async def _scale_to_zero(ctx: Context, raw: Obj, view: TenantView | Problems) -> dict[str, Any]:
     if isinstance(view, Problems):
         raise Missing(f"Tenant {view.name} is not valid any more, so its retained form cannot be planned: {view.items[0]}")
-    owned = [
-        pair for pair in ctx.cache.labelled(names.LABEL_OWNER_UID, uid_of(raw)) if pair[0] != STATEFUL_SET  # their claims hold the log
-    ]  # fmt: skip
+    owned = ctx.cache.labelled(names.LABEL_OWNER_UID, uid_of(raw))
     ours = belongs_to_tenant(view.name)
     await ctx.applier.converge(tenant_plan.retained(view, ctx.installation()).objects, owned, ours)
     return {}
@@ -140,9 +142,9 @@ _ACTIONS: Final[dict[str, Callable[[Context, Obj, TenantView | Problems], Awaita
 }  # fmt: skip
 
 
-def _progress(ctx: Context, raw: Obj) -> dict[str, Any]:
+def _audit(ctx: Context, raw: Obj) -> dict[str, Any]:
     live = ctx.cache.get(TENANT, key_of(raw)) or raw
-    return dict((live.get("status") or {}).get("teardown") or {})
+    return dict((live.get("status") or {}).get("audit") or {})
 
 
 async def _namespace(ctx: Context, namespace: str, tenant: str) -> Obj | None:
@@ -159,5 +161,5 @@ async def _namespace(ctx: Context, namespace: str, tenant: str) -> Obj | None:
 def _retained(ctx: Context, namespace: Obj) -> bool:
     if labels_of(namespace).get(names.LABEL_RETAINED) != "true":
         return False
-    sets = [obj for kind in (STATEFUL_SET, DEPLOYMENT) for obj in ctx.cache.list(kind, key_of(namespace).name)]
+    sets = [obj for kind in (STATEFUL_SET, DEPLOYMENT) for obj in ctx.cache.objects(kind, key_of(namespace).name)]
     return all((obj.get("spec") or {}).get("replicas") == 0 for obj in sets)

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from folkmoot_core import names
 from folkmoot_core.conditions import Condition, false, summarize, true, unknown
-from folkmoot_core.document import TenantDocument
-from folkmoot_core.errors import FolkmootError, Missing
+from folkmoot_core.document import Identity, TenantDocument
+from folkmoot_core.errors import FolkmootError, Missing, Unavailable
 from folkmoot_core.plan import identities
 from folkmoot_core.plan import tenant as tenant_plan
 from folkmoot_core.plan.types import Problems
@@ -32,11 +32,28 @@ from folkmoot_operator.kinds import (
 from folkmoot_operator.queue import Again, Retry
 from folkmoot_operator.reconcile import documents, reactions, status, teardown
 from folkmoot_operator.reconcile.context import PROMPT_SECONDS, Context
+from folkmoot_operator.reconcile.status import News
 
 log = logging.getLogger(__name__)
 REPUT_SECONDS: Final = 30.0  # a report that was under way while we handed over a document still names the old one
 _NEEDED: Final = ("Accepted", "NamespaceReady", "CoreReady", "BrokerReady", "DocumentAccepted")
-_INTERNAL: Final = ("CoreReady", "BrokerReady", "DocumentAccepted")  # they give Ready its reason and are not published
+_INTERNAL: Final = (
+    "NotForeign",
+    "CoreReady",
+    "BrokerReady",
+    "DocumentAccepted",
+)  # they give Ready its reason and are not published
+
+
+@dataclass(frozen=True)
+class HandOver:
+    """Whether the conductor has the document that it should have."""
+
+    digest: str
+    """Digest that it accepted last; empty: none."""
+    condition: Condition
+    retry: float | None = None
+    """Least seconds until the next attempt; None: something else has to change first."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +64,7 @@ class Observed:
     core: Obj | None
     broker: Obj | None
     policies: int
-    document: str = ""  # digest that the conductor accepted
-    wanted: str = ""  # digest that it should have
-    handover: FolkmootError | None = None
+    handover: HandOver
 
 
 async def reconcile(ctx: Context, key: Key) -> Again:
@@ -61,60 +76,71 @@ async def reconcile(ctx: Context, key: Key) -> Again:
     if raw["metadata"].get("deletionTimestamp"):
         return await teardown.reconcile(ctx, raw, view)
     if isinstance(view, Problems):
-        await status.write(ctx, TENANT, raw, _with_ready(view.conditions()))
+        await status.write(ctx, TENANT, raw, News(_with_ready(view.conditions())))
         return Again()
     raw = await _ensure_finalizer(ctx, raw)
     foreign = tenant_plan.foreign_namespace(view, ctx.installation(), await _namespace(ctx, view))
     if foreign is not None:
         stalled = (foreign, *_not_ours(foreign))
-        await status.write(ctx, TENANT, raw, stalled, {"namespace": None})
+        await status.write(ctx, TENANT, raw, News(stalled, {"namespace": None}))
         return Again()
     return await _converge(ctx, raw, view)
 
 
 async def _converge(ctx: Context, raw: Obj, view: TenantView) -> Again:
     plan = tenant_plan.plan(view, ctx.installation())
-    outcome = await ctx.applier.converge(plan.objects, _owned(ctx, view), _ours(view))
-    document = await documents.make(ctx, view)
-    handover = await _hand_over(ctx, view, document)
-    stored = (ctx.cache.get(TENANT, key_of(raw)) or raw).get("status") or {}
+    namespace = ctx.cache.get(NAMESPACE, Key("", view.namespace))
+    if namespace is not None and namespace["metadata"].get("deletionTimestamp"):
+        outcome = Outcome()  # somebody removes it: nothing can be created in it, and once it is gone it is made again
+    else:
+        outcome = await ctx.applier.converge(plan.objects, _owned(ctx, view), _ours(view))
+    handover = await _hand_over(ctx, view, await documents.make(ctx, view))
     observed = Observed(
         namespace=ctx.cache.get(NAMESPACE, Key("", view.namespace)),
         core=ctx.cache.get(STATEFUL_SET, Key(view.namespace, names.CORE)),
         broker=ctx.cache.get(STATEFUL_SET, Key(view.namespace, names.BROKER)),
-        policies=len(ctx.cache.list(NETWORK_POLICY, view.namespace)),
-        document=document.digest() if handover is None else str(stored.get("document", "")), wanted=document.digest(), handover=handover,
-    )  # fmt: skip
+        policies=len(ctx.cache.objects(NETWORK_POLICY, view.namespace)),
+        handover=handover,
+    )
     found = conditions(view, plan.conditions, outcome, observed)
     published = [c for c in found if c.type not in _INTERNAL]
-    await status.write(ctx, TENANT, raw, published, _fields(ctx, view, observed), drop=() if outcome.foreign else ("Conflict",))
-    if handover is not None and reactions.reaction(handover).retry:
-        raise Retry(reactions.retry_after(handover))
+    drop = () if outcome.foreign else ("Conflict",)
+    await status.write(ctx, TENANT, raw, News(published, _fields(ctx, view, observed), drop))
+    if handover.retry is not None:
+        raise Retry(handover.retry)
     again = PROMPT_SECONDS if documents.uses_prompts(ctx, view.namespace) else None
     return Again(min((t for t in (plan.requeue_after, again) if t is not None), default=None))
 
 
 def conditions(view: TenantView, planned: tuple[Condition, ...], outcome: Outcome, seen: Observed) -> list[Condition]:
-    """All conditions of a living Tenant. Pure; the last three but Ready's are internal."""
+    """All conditions of a living Tenant, internal ones included. Pure."""
     found = list(planned)
     if outcome.foreign:
-        found.append(true("Conflict", "Conflict", "; ".join(str(item) for item in outcome.foreign)))
+        sentence = "; ".join(str(item) for item in outcome.foreign)
+        found += [true("Conflict", "Conflict", sentence), false("NotForeign", "Conflict", sentence)]
     if outcome.refused:
         found.append(false("Accepted", "Refused", "; ".join(outcome.refused)))
-    terminating = seen.namespace is not None and seen.namespace["metadata"].get("deletionTimestamp")
-    if seen.namespace is None or terminating:
-        word = "is being deleted by somebody" if terminating else "does not exist yet"
-        found.append(false("NamespaceReady", "NamespaceNotReady", f"namespace {view.namespace} {word}"))
+    found.append(_namespace_ready(view, seen.namespace))
+    if seen.policies:
+        found.append(true("NetworkIsolated", "PoliciesApplied"))
     else:
-        found.append(true("NamespaceReady", "NamespaceReady"))
-    found.append(true("NetworkIsolated", "PoliciesApplied") if seen.policies else false(
-        "NetworkIsolated", "NoPolicies", f"no NetworkPolicy in namespace {view.namespace}"))  # fmt: skip
-    vkey = (view.status.get("log") or {}).get("vkey")
-    found.append(true("AuditReady", "LogAnswers") if vkey else unknown("AuditReady", "NotReported", "the core has not reported its log"))
-    found += [workload("CoreReady", seen.core), workload("BrokerReady", seen.broker), _document(seen)]
-    needed = (*_NEEDED, "NotForeign") if outcome.foreign else _NEEDED
-    basis = [*found, false("NotForeign", "Conflict", "; ".join(str(f) for f in outcome.foreign))] if outcome.foreign else found
-    return [*found, *summarize(basis, needed)]
+        found.append(false("NetworkIsolated", "NoPolicies", f"no NetworkPolicy in namespace {view.namespace}"))
+    vkey = (view.status.get("audit") or {}).get("vkey")
+    found.append(
+        true("AuditReady", "LogAnswers") if vkey else unknown("AuditReady", "NotReported", "the core has not reported its log")
+    )
+    found += [workload("CoreReady", seen.core), workload("BrokerReady", seen.broker), seen.handover.condition]
+    return [*found, *summarize(found, ("NotForeign", *_NEEDED) if outcome.foreign else _NEEDED)]
+
+
+def _namespace_ready(view: TenantView, namespace: Obj | None) -> Condition:
+    if namespace is None:
+        return false("NamespaceReady", "NamespaceNotReady", f"namespace {view.namespace} does not exist yet")
+    if namespace["metadata"].get("deletionTimestamp"):
+        return false(
+            "NamespaceReady", "NamespaceNotReady", f"namespace {view.namespace} is being deleted; it is made again after that"
+        )
+    return true("NamespaceReady", "NamespaceReady")
 
 
 def workload(type_: str, obj: Obj | None) -> Condition:
@@ -130,40 +156,36 @@ def workload(type_: str, obj: Obj | None) -> Condition:
     return false(type_, "PodsNotReady", f"{obj['kind']} {name}: {ready} of {want} pods are ready, {updated} up to date")
 
 
-def _document(seen: Observed) -> Condition:
-    if seen.handover is not None:
-        return false("DocumentAccepted", _reason(seen.handover), seen.handover.message)
-    if seen.document != seen.wanted or not seen.wanted:
-        return false("DocumentAccepted", "Progressing", "the conductor has not accepted the current tenant document")
-    return true("DocumentAccepted", "Accepted")
-
-
-async def _hand_over(ctx: Context, view: TenantView, document: TenantDocument) -> FolkmootError | None:
-    """PUT the document if the conductor does not have it; returns what stood in the way."""
+async def _hand_over(ctx: Context, view: TenantView, document: TenantDocument) -> HandOver:
+    """PUT the document if the conductor does not have it."""
     digest, uid = document.digest(), view.meta.uid
     stored = (ctx.cache.get(TENANT, Key("", view.name)) or {}).get("status") or {}
-    if stored.get("document") == digest and not _lost(ctx, uid, stored, digest):
+    known = str(stored.get("documentDigest") or "")
+    if known == digest and not _lost(ctx, uid, stored, digest):
         ctx.memory.documents[uid] = document
-        return None
+        return HandOver(digest, true("DocumentAccepted", "Accepted"))
     core = workload("CoreReady", ctx.cache.get(STATEFUL_SET, Key(view.namespace, names.CORE)))
     if core.status != "True":
-        return Missing(f"the core is not ready to take the tenant document ({core.message})", reason="Progressing")
+        return HandOver(
+            known, false("DocumentAccepted", "Progressing", f"the core cannot take the tenant document: {core.message}")
+        )
     try:
         answer = await ctx.conductor.put_document(document)
+        if answer != digest:
+            raise Unavailable(f"the conductor acknowledged {answer or 'nothing'} instead of {digest}", reason="DigestMismatch")
     except FolkmootError as error:
         log.warning("the tenant document was not accepted", extra={"tenant": view.name, "error": error.message})
-        return error
-    if answer != digest:
-        return FolkmootError(f"the conductor acknowledged {answer or 'nothing'} instead of {digest}", reason="DigestMismatch")
+        retry = reactions.retry_after(error) if reactions.reaction(error).retry else None
+        return HandOver(known, false("DocumentAccepted", reactions.condition(error).reason, error.message), retry)
     ctx.memory.documents[uid] = document
     ctx.memory.put_at[uid] = asyncio.get_running_loop().time()
     log.info("handed over the tenant document", extra={"tenant": view.name, "digest": digest})
-    return None
+    return HandOver(digest, true("DocumentAccepted", "Accepted"))
 
 
 def _lost(ctx: Context, uid: str, stored: dict[str, Any], digest: str) -> bool:
     """Whether the core itself says, for some time, that it works with another document (its volume was restored or lost)."""
-    reported = (stored.get("core") or {}).get("document")
+    reported = stored.get("reportedDocument")
     if not reported or reported == digest:
         return False
     now = asyncio.get_running_loop().time()
@@ -172,19 +194,18 @@ def _lost(ctx: Context, uid: str, stored: dict[str, Any], digest: str) -> bool:
 
 
 def _fields(ctx: Context, view: TenantView, seen: Observed) -> dict[str, Any]:
-    identity = identities.tenant_identity(view, ctx.installation())
     return {
         "namespace": view.namespace,
-        "agents": len(ctx.cache.list(AGENT, view.namespace)),
-        "identity": {"scope": identity.scope, "seed": identity.seed, "commitment": identity.commitment},
-        "document": seen.document or None,
+        "agents": len(ctx.cache.objects(AGENT, view.namespace)),
+        "identity": shown(identities.tenant_identity(view, ctx.installation())),
+        "documentDigest": seen.handover.digest or None,
     }
 
 
 def _owned(ctx: Context, view: TenantView) -> list[tuple[Kind, Obj]]:
     """Children of this Tenant, and what an earlier Tenant of a kept namespace has left behind."""
     mine = ctx.cache.labelled(names.LABEL_OWNER_UID, view.meta.uid)
-    agents = {uid_of(agent) for agent in ctx.cache.list(AGENT, view.namespace)}
+    agents = {uid_of(agent) for agent in ctx.cache.objects(AGENT, view.namespace)}
     left = [
         (kind, obj)
         for kind, obj in ctx.cache.labelled(names.LABEL_TENANT, view.name)
@@ -224,15 +245,16 @@ async def _ensure_finalizer(ctx: Context, raw: Obj) -> Obj:
     return answer
 
 
+def shown(identity: Identity) -> dict[str, str]:
+    """An identity as status has it."""
+    digest = identity.grants.digest()
+    return {"scope": identity.scope, "seed": identity.seed, "commitment": identity.commitment, "grantsDigest": digest}
+
+
 def _with_ready(found: tuple[Condition, ...]) -> tuple[Condition, ...]:
     return (*found, *summarize(found, [c.type for c in found if c.status != "True"] or ["Accepted"]))
 
 
 def _not_ours(foreign: Condition) -> tuple[Condition, ...]:
-    return summarize([false("NamespaceReady", foreign.reason, foreign.message)], ["NamespaceReady"]) + (
-        false("NamespaceReady", foreign.reason, foreign.message),
-    )
-
-
-def _reason(error: FolkmootError) -> str:
-    return error.reason if error.reason.isalnum() and error.reason[:1].isupper() else "Error"
+    missing = false("NamespaceReady", foreign.reason, foreign.message)
+    return (missing, *summarize([missing], ["NamespaceReady"]))
