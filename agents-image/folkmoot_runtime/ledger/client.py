@@ -181,6 +181,8 @@ class InMemoryLedger:
 
     async def append_many(self, requests: Sequence[EntryRequest]) -> list[Receipt]:
         """Each in turn."""
+        if not 1 <= len(requests) <= MAX_BATCH:
+            raise errors.Invalid(f"a batch has 1 to {MAX_BATCH} entries, not {len(requests)}")
         return [await self.append(request) for request in requests]
 
     async def aclose(self) -> None:
