@@ -10,13 +10,15 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from typing import Protocol
 
 from folkmoot_core.calls import CallEnvelope, ModelResult
 from folkmoot_core.resources.common import seconds
 from folkmoot_core.resources.tenant import ProviderSpec
-from folkmoot_runtime.broker.providers.interface import ProviderError
-from folkmoot_runtime.broker.providers.registry import Registry, Unusable
+from folkmoot_runtime.broker.providers.interface import Provider, ProviderError
+from folkmoot_runtime.broker.providers.registry import Unusable
 from folkmoot_runtime.broker.reactions import Again, Doubtful, Failed, react
 from folkmoot_runtime.broker.slots import Slots
 
@@ -30,6 +32,12 @@ class Answered:
     result: ModelResult
 
 
+class Providers(Protocol):
+    """What attempts need of the registry."""
+
+    def use(self, spec: ProviderSpec) -> AbstractAsyncContextManager[Provider]: ...
+
+
 Outcome = Answered | Failed | Doubtful
 Told = Callable[[], Awaitable[None]]
 
@@ -38,10 +46,11 @@ Told = Callable[[], Awaitable[None]]
 class Attempts:
     """Runs calls against providers. `deadline` bounds one run with all its attempts and waits, in seconds."""
 
-    registry: Registry
+    registry: Providers
     slots: Slots
     deadline: float
     jitter: Callable[[], float] = random.random
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
     async def run(self, spec: ProviderSpec, call: CallEnvelope, before: Told, after: Told) -> Outcome:
         """Attempts until there is an outcome; time spent in the queue counts towards the deadline."""
@@ -70,4 +79,4 @@ class Attempts:
                 return reaction
             log.info("attempt will be repeated", extra={"provider": spec.name, "attempt": attempt, "wait": reaction.wait})
             await after()
-            await asyncio.sleep(reaction.wait)
+            await self.sleep(reaction.wait)

@@ -60,6 +60,7 @@ class Engine:
     clock: Callable[[], float] = time.time
     salt: Callable[[], bytes] = lambda: secrets.token_bytes(32)
     _flights: dict[str, asyncio.Task[CallAnswer]] = field(default_factory=dict)
+    _closed: bool = False
     # SQLite waits for the disk; one thread, so that transactions never overlap.
     _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "journal"))
 
@@ -111,7 +112,10 @@ class Engine:
         return await self._journal(self.journal.next_number, name)
 
     async def close(self) -> None:
-        """Give up what is in flight; it will be found in doubt. The journal is closed."""
+        """Give up what is in flight; it will be found in doubt. The journal is closed. Closing twice is harmless."""
+        if self._closed:
+            return
+        self._closed = True
         for flight in list(self._flights.values()):
             flight.cancel()
         await asyncio.gather(*self._flights.values(), return_exceptions=True)
