@@ -7,8 +7,9 @@ sandbox for a session that waits for its answer. docs/architecture.md, doors tab
 from __future__ import annotations
 
 import secrets
+import sqlite3
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -112,11 +113,11 @@ class AgentsDoor:
         journal = self._sessions.at_work(wanted.session)
         if not _works_for(journal, agent):
             raise Forbidden(f"agent {agent} has no open task in session {wanted.session}")
-        holder = await self._store.run(rows.lease_holder, agent)
+        holder = await self._store.run(rows.lease_holder, names.sandbox_workload(agent))
         if holder is not None and holder != wanted.session and self._holds(holder, agent):
             raise Unavailable(f"the sandbox of {agent} serves another session", reason="SandboxBusy", retry_after=LEASE_RETRY)
         nonce = secrets.token_urlsafe(32)
-        fence = await self._store.run(rows.grant_lease, agent, wanted.session, nonce)
+        fence = await self._store.run(rows.grant_lease, names.sandbox_workload(agent), wanted.session, nonce)
         endpoint = self._endpoints.get(agent) or f"http://{names.sandbox_workload(agent)}:{names.PORT_SANDBOX}"
         return web.answer(Lease(session=wanted.session, endpoint=endpoint, nonce=nonce, fence=fence))
 
@@ -154,7 +155,7 @@ def _works_for(journal: Journal, agent: str) -> bool:
     return any(isinstance(row.need, AskAgent) and row.need.agent == agent and not row.answered for row in journal.needs.values())
 
 
-def _write_step(db: Any, session: str, task: str, record: StepRecord) -> None:
+def _write_step(db: sqlite3.Connection, session: str, task: str, record: StepRecord) -> None:
     """Forward only: what is done or interrupted stays so, whoever writes again."""
     stored = rows.get_step(db, task, record.step)
     if stored is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -17,7 +18,7 @@ from starlette.routing import Route
 
 from folkmoot_core.document import SessionOrder
 from folkmoot_core.errors import Invalid
-from folkmoot_core.sessions import ENDED, SessionEvent
+from folkmoot_core.sessions import SessionEvent
 from folkmoot_runtime import web
 from folkmoot_runtime.conductor import rows
 from folkmoot_runtime.conductor.answers import evidence_answer, reports_answer
@@ -80,25 +81,24 @@ class PeopleDoor:
     async def _stream(self, uid: str, last: int) -> AsyncIterator[str]:
         while True:
             bell = self._feed.bell(uid)
-            events = await self._store.run(rows.get_events, uid, last, PAGE)
+            over, events = await self._store.run(_page, uid, last)
             for event in events:
                 yield _lines(event)
                 last = event.n
-                if event.type == "session.phase" and event.data.get("phase") in ENDED:
-                    return
+            if not events and over:
+                return
             if events:
                 continue
-            if await self._over(uid):
-                return
             try:
                 await asyncio.wait_for(bell.wait(), KEEP_ALIVE)
             except TimeoutError:
                 yield ": waiting\n\n"
 
-    async def _over(self, uid: str) -> bool:
-        """Whether the client has the last event already: it asked again after the end."""
-        row = await self._store.run(rows.get_session, uid)
-        return row is None or row.finished_ms is not None
+
+def _page(db: sqlite3.Connection, uid: str, last: int) -> tuple[bool, list[SessionEvent]]:
+    """Whether the session has ended, and events behind `last`: read together, so that no last event is missed."""
+    row = rows.get_session(db, uid)
+    return row is None or row.finished_ms is not None, rows.get_events(db, uid, last, PAGE)
 
 
 def _lines(event: SessionEvent) -> str:

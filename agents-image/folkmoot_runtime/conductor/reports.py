@@ -179,8 +179,8 @@ class Reporter:
         while True:
             vkey = await self._log_key()
             report = Report(
-                reporter="core", sequence=await self._store.run(rows.next_number, "report"), document_digest=self._documents.digest,
-                vkey=vkey, origin=vkey.partition("+")[0], sessions=sessions, agents=self._agents,
+                reporter="core", sequence=await self._store.run(rows.next_number, "report"),
+                document_digest=self._documents.digest, vkey=vkey, origin=vkey.partition("+")[0], sessions=sessions, agents=self._agents,
             )  # fmt: skip
             try:
                 return await self._operator.report(report)

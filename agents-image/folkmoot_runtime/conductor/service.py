@@ -92,10 +92,14 @@ class Sessions:
         """Every hour, forget what is past its time."""
         while True:
             await asyncio.sleep(HOUSEKEEPING)
-            now = self._clock()
-            forgotten = await self._parts.store.run(rows.forget_sessions, int((now - KEEP_SECONDS) * 1000))
-            swept = await self._parts.artefacts.sweep(now - UPLOAD_SECONDS)
-            log.info("tidied", extra={"sessions": forgotten, "artefacts": swept})
+            await self.tidy()
+
+    async def tidy(self) -> None:
+        """Forget sessions that ended half a year ago, and artefacts that no session refers to."""
+        now = self._clock()
+        forgotten = await self._parts.store.run(rows.forget_sessions, int((now - KEEP_SECONDS) * 1000))
+        swept = await self._parts.artefacts.sweep(now - UPLOAD_SECONDS)
+        log.info("tidied", extra={"sessions": forgotten, "artefacts": swept})
 
     async def accept(self, order: SessionOrder, origin: str = "operator") -> SessionReport:
         """Take an order; the same uid again changes nothing. Raises `Invalid` for inputs that cannot be used."""

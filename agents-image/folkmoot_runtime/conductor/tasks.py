@@ -86,7 +86,8 @@ class Tasks:
         if refusal := _refusal(envelope, result, journal, row.need):
             log.warning("result refused", extra={"from": envelope.sender, "task": result.task, "reason": refusal})
             return
-        if envelope.sender == routing.ROUTER and result.reason in SETTLING and journal.now_ms() < row.asked_ms + SETTLE_MS:
+        settling = result.reason in SETTLING and journal.now_ms() < row.asked_ms + SETTLE_MS
+        if envelope.sender == routing.ROUTER and settling:
             if (event := self._refused.get(result.task)) is not None:
                 event.set()
             return
