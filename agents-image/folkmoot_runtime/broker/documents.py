@@ -19,6 +19,7 @@ from folkmoot_runtime.broker.peers import Peer
 
 log = logging.getLogger(__name__)
 POLL_SECONDS = 5.0
+FIRST_SECONDS = 0.5  # while there is none: agents are waiting
 MAX_DOCUMENT = 16 * 1024 * 1024  # bytes; a tenant's document with every prompt stays far below
 
 
@@ -68,7 +69,7 @@ class Documents:
                 if error.message != self._trouble:
                     log.warning("tenant document not refreshed", extra={"detail": error.message})
                 self._trouble = error.message
-            await asyncio.sleep(POLL_SECONDS)
+            await asyncio.sleep(POLL_SECONDS if self.current is not None else FIRST_SECONDS)
 
     def _parse(self, content: bytes) -> TenantDocument:
         if len(content) > MAX_DOCUMENT:

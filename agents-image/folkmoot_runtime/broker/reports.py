@@ -19,6 +19,7 @@ from folkmoot_runtime.broker.providers.registry import Registry
 
 log = logging.getLogger(__name__)
 LOOK_SECONDS = 5.0
+FIRST_SECONDS = 0.2  # while there is no document
 # Failures that say something of the provider as configured. A busy vendor or a wrong request say nothing of it.
 TELLING = frozenset(
     {"ProviderUnauthorized", "ProviderForbidden", "ProviderPaymentRequired", "ProviderUnreachable", "ProviderNotFound"}
@@ -83,7 +84,7 @@ class Reporter:
                 if error.message != self._trouble:
                     log.warning("report not accepted", extra={"detail": error.message})
                 self._trouble = error.message
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(LOOK_SECONDS if self.document() is not None else FIRST_SECONDS)
 
     def _of(self, spec: ProviderSpec) -> ProviderReport:
         found = self.registry.unusable(spec)
