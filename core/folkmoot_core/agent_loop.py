@@ -31,6 +31,7 @@ from folkmoot_core.messages import InputRef, Task, TaskResult
 from folkmoot_core.tools import builtin_tools, check_arguments
 
 MAX_CALLS_PER_ANSWER: Final = 32  # tool calls of one model answer that are run; the rest is refused
+MAX_CALLS: Final = 48  # more in one answer ends the task: 200 answers of 48 still have places in the journal
 MAX_TOOL_TEXT: Final = 48_000  # characters of a tool's text that the model is shown
 MAX_CONVERSATION: Final = MAX_REQUEST - 64 * 1024  # bytes of a request; the rest is for the envelope around it
 MAX_OUTPUT: Final = 256 * 1024  # bytes of a result's output; the envelope's body has room for twice that
@@ -189,6 +190,8 @@ def _check_stop(answer: CallAnswer, calls: Sequence[ToolCallPart]) -> None:
             raise GiveUp("Refused", "the model refused the task")
         case "max_tokens":
             raise GiveUp("OutputTruncated", "the answer was cut at maxOutputTokens; raise the agent's limit or ask for less")
+    if len(calls) > MAX_CALLS:
+        raise GiveUp("TooManyToolCalls", f"the model asked for {len(calls)} tool calls at once; at most {MAX_CALLS}")
     if not calls and not _text(answer).strip():
         raise GiveUp("EmptyAnswer", "the model answered without text and without a tool call")
 

@@ -1,0 +1,104 @@
+"""What an agent puts on record: that its key is bound to its identity, and each tool call before and after it ran.
+
+*No receipt, no effect*: a caller goes on only after these return. Entries carry salted commitments, never content; the opening
+(salt and content) is kept as an artefact that the entry names by digest.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from folkmoot_core.agent_loop import ToolRun
+from folkmoot_core.canonical import commit, sha256_hex
+from folkmoot_core.document import AgentEntry
+from folkmoot_core.entries import Actor, EntryRequest, EntryType, Payload, new_entry
+from folkmoot_core.messages import Task
+from folkmoot_core.workspace import ToolAnswer
+from folkmoot_runtime.agent.peers import patiently
+from folkmoot_runtime.ledger.client import Appender
+
+Keep = Callable[[bytes], Awaitable[str]]
+
+
+@dataclass(frozen=True)
+class Recorder:
+    """Appends as this agent. `keep` stores an opening and returns its digest; `clock` gives epoch seconds; `salt` 32 bytes."""
+
+    ledger: Appender
+    keep: Keep
+    clock: Callable[[], float]
+    salt: Callable[[], bytes] = lambda: secrets.token_bytes(32)
+
+    async def bound(self, agent: AgentEntry, fingerprint: str, config: str) -> None:
+        """`identity.bound`: this process's key speaks for this identity with this commitment."""
+        data = {
+            "key": fingerprint, "gen_ai.agent.name": agent.name, "gen_ai.provider.name": agent.spec.model.provider,
+            "gen_ai.request.model": agent.spec.model.name,
+        }  # fmt: skip
+        # With the configuration in its name: the same key bound again under another one is another fact, not a conflict.
+        fact = sha256_hex(f"{fingerprint}\n{agent.identity.commitment}\n{config}".encode())
+        identity = f"identity/{agent.name}/{fact[:48]}"
+        await self._append(new_entry("identity.bound", actor_of(agent), id=identity, data=data, config=config, now=self.clock()))
+
+    async def intent(self, task: Task, agent: AgentEntry, run: ToolRun) -> None:
+        """`tool.call.intent`, before the call."""
+        content = json.dumps(run.call.arguments, sort_keys=True, separators=(",", ":")).encode()
+        await self._committed("tool.call.intent", task, agent, run, ({}, content, "application/json"))
+
+    async def outcome(self, task: Task, agent: AgentEntry, run: ToolRun, answer: ToolAnswer) -> None:
+        """`tool.call.outcome`, after the call and after its workspace is stored."""
+        data = {
+            "state": "done", "exit_code": answer.exit_code, "timed_out": answer.timed_out, "error": answer.error,
+            "files": len(answer.workspace.files),
+        }  # fmt: skip
+        await self._committed("tool.call.outcome", task, agent, run, (data, answer.text.encode(), "text/plain"))
+
+    async def closed(self, task: Task, agent: AgentEntry, run: ToolRun, state: str) -> None:
+        """`tool.call.outcome` of a call without a result that counts: refused, undone, or interrupted, with an effect that
+        nobody knows. It carries no salt, so saying it again adds nothing."""
+        data = {**_names(task, run), "state": state}
+        entry = new_entry(
+            "tool.call.outcome",
+            actor_of(agent),
+            id=f"{_entry_id(run)}/{state}",
+            data=data,
+            session=task.session,
+            now=self.clock(),
+        )
+        await self._append(entry)
+
+    async def _committed(
+        self, kind: EntryType, task: Task, agent: AgentEntry, run: ToolRun, what: tuple[dict[str, Any], bytes, str]
+    ) -> None:
+        data, content, media = what
+        salt = self.salt()
+        opening = json.dumps({"salt": salt.hex(), "media": media, "content": content.decode("utf-8", "replace")}).encode()
+        kept = await patiently(lambda: self.keep(opening), "conductor")
+        payload = Payload(commit=commit(salt, content), size=len(content), media=media)
+        suffix = kind.rsplit(".", 1)[-1]
+        entry = new_entry(
+            kind, actor_of(agent), id=f"{_entry_id(run)}/{suffix}", data={**_names(task, run), **data, "opening": kept},
+            session=task.session, payload=payload, now=self.clock(),
+        )  # fmt: skip
+        await self._append(entry)
+
+    async def _append(self, entry: EntryRequest) -> None:
+        await patiently(lambda: self.ledger.append(entry), "ledger")
+
+
+def actor_of(agent: AgentEntry) -> Actor:
+    """The agent as entries name it."""
+    return Actor(kind="agent", id=agent.name, seed=agent.identity.seed, commitment=agent.identity.commitment)
+
+
+def _names(task: Task, run: ToolRun) -> dict[str, Any]:
+    return {"task": task.task, "gen_ai.tool.name": run.call.name, "gen_ai.tool.call.id": run.id[:200], "call": run.ordinal}
+
+
+def _entry_id(run: ToolRun) -> str:
+    """Stable for the call. The call id may be longer than an entry's id."""
+    return f"tool/{sha256_hex(run.id.encode())[:48]}"
