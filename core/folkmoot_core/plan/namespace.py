@@ -10,6 +10,7 @@ from folkmoot_core.plan.types import Installation, Manifest
 from folkmoot_core.plan.views import TenantView
 from folkmoot_core.resources.common import Subject
 
+QUOTA = "folkmoot"  # name of the ResourceQuota; the operator reads what has been counted
 COMPONENT = "namespace"
 POD_SECURITY = "restricted"
 
@@ -71,7 +72,7 @@ def quota(tenant: TenantView, inst: Installation, system: Sequence[Manifest]) ->
         f"count/agents.{names.GROUP}": str(wanted.agents), f"count/sessions.{names.GROUP}": str(wanted.sessions),
         "services.nodeports": "0", "services.loadbalancers": "0",
     }  # fmt: skip
-    return {**labels.tenant_object(tenant, inst, ("v1", "ResourceQuota"), "folkmoot", COMPONENT), "spec": {"hard": hard}}
+    return {**labels.tenant_object(tenant, inst, ("v1", "ResourceQuota"), QUOTA, COMPONENT), "spec": {"hard": hard}}
 
 
 def limit_range(tenant: TenantView, inst: Installation) -> Manifest:

@@ -12,6 +12,7 @@ from folkmoot_core.conditions import Condition, false, summarize, true, unknown
 from folkmoot_core.document import Identity, TenantDocument
 from folkmoot_core.errors import FolkmootError, Missing, Unavailable
 from folkmoot_core.plan import identities
+from folkmoot_core.plan import namespace as namespace_plan
 from folkmoot_core.plan import tenant as tenant_plan
 from folkmoot_core.plan.types import Problems
 from folkmoot_core.plan.views import TenantView, parse_tenant
@@ -20,6 +21,7 @@ from folkmoot_operator.kinds import (
     AGENT,
     NAMESPACE,
     NETWORK_POLICY,
+    RESOURCE_QUOTA,
     STATEFUL_SET,
     TENANT,
     Key,
@@ -65,6 +67,7 @@ class Observed:
     broker: Obj | None
     policies: int
     handover: HandOver
+    quota: Obj | None = None
 
 
 async def reconcile(ctx: Context, key: Key) -> Again:
@@ -101,6 +104,7 @@ async def _converge(ctx: Context, raw: Obj, view: TenantView) -> Again:
         broker=ctx.cache.get(STATEFUL_SET, Key(view.namespace, names.BROKER)),
         policies=len(ctx.cache.objects(NETWORK_POLICY, view.namespace)),
         handover=handover,
+        quota=ctx.cache.get(RESOURCE_QUOTA, Key(view.namespace, namespace_plan.QUOTA)),
     )
     found = conditions(view, plan.conditions, outcome, observed)
     published = [c for c in found if c.type not in _INTERNAL]
@@ -120,7 +124,7 @@ def conditions(view: TenantView, planned: tuple[Condition, ...], outcome: Outcom
         found += [true("Conflict", "Conflict", sentence), false("NotForeign", "Conflict", sentence)]
     if outcome.refused:
         found.append(false("Accepted", "Refused", "; ".join(outcome.refused)))
-    found.append(_namespace_ready(view, seen.namespace))
+    found.append(_namespace_ready(view, seen.namespace, seen.quota))
     if seen.policies:
         found.append(true("NetworkIsolated", "PoliciesApplied"))
     else:
@@ -133,13 +137,22 @@ def conditions(view: TenantView, planned: tuple[Condition, ...], outcome: Outcom
     return [*found, *summarize(found, ("NotForeign", *_NEEDED) if outcome.foreign else _NEEDED)]
 
 
-def _namespace_ready(view: TenantView, namespace: Obj | None) -> Condition:
+def _namespace_ready(view: TenantView, namespace: Obj | None, quota: Obj | None) -> Condition:
     if namespace is None:
         return false("NamespaceReady", "NamespaceNotReady", f"namespace {view.namespace} does not exist yet")
     if namespace["metadata"].get("deletionTimestamp"):
         return false(
             "NamespaceReady", "NamespaceNotReady", f"namespace {view.namespace} is being deleted; it is made again after that"
         )
+    # Until the quota controller has counted (half a minute after our kinds were installed), the API server refuses every Agent
+    # and Session with "status unknown for quota". Kubernetes itself always sends `status`.
+    state = quota.get("status") if quota is not None else None
+    uncounted = (
+        sorted(set((quota or {}).get("spec", {}).get("hard") or {}) - set(state.get("used") or {})) if state is not None else []
+    )
+    if uncounted:
+        waits = f"namespace {view.namespace}: the cluster's quota controller has not counted {', '.join(uncounted)} yet; it will by itself"
+        return false("NamespaceReady", "QuotaNotCounted", waits)
     return true("NamespaceReady", "NamespaceReady")
 
 
