@@ -153,7 +153,7 @@ async def test_the_ledgers_own_entries_are_its_own(ledger: Ledger) -> None:
 async def test_a_closed_log_takes_nothing_more_and_answers_what_it_has(ledger: Ledger) -> None:
     await ledger.append([fact(1)], CONDUCTOR)
     sizes = await asyncio.gather(ledger.close_log(), ledger.close_log())
-    assert sizes == [3, 3]
+    assert list(sizes) == [3, 3]
     assert (await signed(ledger)).size == 3
     with pytest.raises(Conflict, match="closed"):
         await ledger.append([fact(2)], CONDUCTOR)
