@@ -148,7 +148,7 @@ async def test_key_in_the_older_header(client: anthropic.AsyncAnthropic) -> None
 CLASSES: dict[int, type[anthropic.APIStatusError]] = {
     400: anthropic.BadRequestError,
     401: anthropic.AuthenticationError,
-    402: anthropic.PaymentRequiredError,
+    402: anthropic.APIStatusError,
     403: anthropic.PermissionDeniedError,
     404: anthropic.NotFoundError,
     408: anthropic.RequestTimeoutError,
@@ -169,7 +169,8 @@ async def test_error_classes(simulate: Any, status: int) -> None:
     async with client_of(simulated.url) as client:
         with pytest.raises(anthropic.APIStatusError) as caught:
             await ask(client, "x")
-    assert type(caught.value) is CLASSES[status]
+    assert isinstance(caught.value, CLASSES[status])
+    assert caught.value.status_code == status
     assert caught.value.response.headers["retry-after"] == "1.5"
     assert caught.value.type is not None
     assert caught.value.request_id is not None
