@@ -360,5 +360,6 @@ def _line(f: Finding) -> str:
 
 
 def _last_line(output: str) -> str:
-    lines = [line for line in output.splitlines() if line.strip()]
+    """What the command itself said last; the sandbox's own remarks stand in brackets."""
+    lines = [line for line in output.splitlines() if line.strip() and not line.startswith("[")]
     return lines[-1][:300] if lines else "(no output)"

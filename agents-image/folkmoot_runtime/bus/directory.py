@@ -42,7 +42,7 @@ class Directory(Protocol):
         """The participant as an entry names it."""
 
     async def refresh(self) -> None:
-        """Look again now, if the last look was not just made."""
+        """Look again, at most once in MIN_BETWEEN."""
 
 
 class DocumentDirectory:
@@ -106,8 +106,9 @@ class ConductorDirectory(DocumentDirectory):
 
     async def refresh(self) -> None:
         """See `Directory.refresh`. A failure changes nothing and is said once."""
-        if time.monotonic() - self._looked < MIN_BETWEEN:
-            return
+        # Waiting out the rest of the interval, not skipping the look: a document that came just after the last one would
+        # otherwise get its first message refused.
+        await asyncio.sleep(max(0.0, self._looked + MIN_BETWEEN - time.monotonic()))
         self._looked = time.monotonic()
         try:
             response = await self._get()
