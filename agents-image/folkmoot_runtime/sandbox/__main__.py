@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
 from pathlib import Path
 
 from folkmoot_core import names
-from folkmoot_core.errors import Invalid
+from folkmoot_core.errors import Invalid, Unavailable
 from folkmoot_runtime import log, settings, web
 from folkmoot_runtime.sandbox import processes
 from folkmoot_runtime.sandbox.app import Rules, Sandbox
@@ -20,6 +21,7 @@ from folkmoot_runtime.trust import Trust
 logger = logging.getLogger(__name__)
 DEFAULT_LIMIT = 1024 * 1024 * 1024
 DEFAULT_TIMEOUT = 3600
+SCRATCH = (Path("/tmp"), Path("/var/tmp"), Path("/dev/shm"))  # noqa: S108 - wiped, never trusted
 
 
 def build(found: settings.Settings) -> Sandbox:
@@ -38,7 +40,9 @@ def build(found: settings.Settings) -> Sandbox:
     rules = Rules(caller, allowed, int(env.get("FOLKMOOT_SANDBOX_TIMEOUT", DEFAULT_TIMEOUT)))
     workspace = Workspace(root, int(env.get("FOLKMOOT_SANDBOX_WORKSPACE_BYTES", DEFAULT_LIMIT)))
     trust = Trust(found.trust, found.namespace)
-    return Sandbox(trust, rules, workspace, Jail(isolation, root), found.run / "fence")
+    # Only as the first process of a pod: anywhere else these directories are other people's too.
+    scratch = (*SCRATCH, found.run) if isolation == "pod" and os.getpid() == 1 else ()
+    return Sandbox(trust, rules, workspace, Jail(isolation, root), found.run / "fence", scratch)
 
 
 async def serve(found: settings.Settings, sandbox: Sandbox) -> None:
@@ -47,7 +51,9 @@ async def serve(found: settings.Settings, sandbox: Sandbox) -> None:
         logger.warning("no subreaper here: a command that detaches itself is found by its process group alone")
     if sandbox.jail.isolation == "none":
         logger.warning("commands are not isolated: they can read this machine's files and reach its network")
-    sandbox.workspace.wipe()
+    processes.hide_memory()
+    with contextlib.suppress(Unavailable):  # tried again, and told, with each lease; exiting would only make the pod restart
+        sandbox.workspace.wipe()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -13,6 +13,7 @@ import hmac
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -26,11 +27,12 @@ from folkmoot_runtime import web
 from folkmoot_runtime.sandbox import processes
 from folkmoot_runtime.sandbox import tools as file_tools
 from folkmoot_runtime.sandbox.processes import Jail, Ran
-from folkmoot_runtime.sandbox.workspace import MAX_FILE, Workspace
+from folkmoot_runtime.sandbox.workspace import MAX_FILE, Workspace, wipe_directory
 from folkmoot_runtime.trust import Trust
 
 log = logging.getLogger(__name__)
 LEASE_HEADER = "Folkmoot-Lease"
+SHOWN_LEFT_OUT = 5
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,10 @@ class Sandbox:
     workspace: Workspace
     jail: Jail
     fence_file: Path
+    scratch: tuple[Path, ...] = ()
+    """Directories beside the workspace that a command can write; wiped with it. In a pod alone."""
     _lease: Lease | None = None
+    _fence: int = 0  # the highest seen by this process: a command may have written the file, never this
     _ran: set[str] = field(default_factory=set)
     _running: asyncio.Task[Ran] | None = None
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -79,6 +84,7 @@ class Sandbox:
             return JSONResponse({"fence": lease.fence})  # said again after a lost answer: nothing to wipe
         if lease.fence == highest:
             raise Conflict(f"fence {lease.fence} was used before; ask the conductor for a new lease", reason="Fenced")
+        self._fence = lease.fence
         self.fence_file.parent.mkdir(parents=True, exist_ok=True)
         self.fence_file.write_text(str(lease.fence))
         await self._clear()  # 3
@@ -126,12 +132,21 @@ class Sandbox:
         if call.name in {"bash", "grep"}:
             return await self._command(call)
         text, error = await asyncio.to_thread(file_tools.run, self.workspace, call.name, call.arguments)
-        return ToolAnswer(text=text, error=error, workspace=await asyncio.to_thread(self.workspace.manifest))
+        return await self._answer(text, error=error)
+
+    async def _answer(self, text: str, **ended: Any) -> ToolAnswer:
+        """With the workspace as it is now, and a word on what of it cannot be kept."""
+        manifest = await asyncio.to_thread(self.workspace.manifest)
+        left_out = self.workspace.left_out
+        if left_out:
+            more = f" and {len(left_out) - SHOWN_LEFT_OUT} more" if len(left_out) > SHOWN_LEFT_OUT else ""
+            text += f"\n[not kept: {', '.join(left_out[:SHOWN_LEFT_OUT])}{more}]"
+        return ToolAnswer(text=processes.clean(text), workspace=manifest, **ended)
 
     async def _command(self, call: ToolCall) -> ToolAnswer:
         script = call.arguments["command"] if call.name == "bash" else file_tools.grep_script(self.workspace, **call.arguments)
         limit = min(call.timeout_seconds, self.rules.timeout)
-        self._running = asyncio.create_task(processes.run(self.jail, script, limit))
+        self._running = asyncio.create_task(processes.run(self.jail, script, limit, self.workspace.overweight))
         try:
             ran = await self._running
         except asyncio.CancelledError:
@@ -140,16 +155,17 @@ class Sandbox:
             raise
         finally:
             self._running = None
-        manifest = await asyncio.to_thread(self.workspace.manifest)
         if call.name == "grep" and ran.exit_code == 1:
-            return ToolAnswer(text="(no line matches)", exit_code=1, workspace=manifest)
+            return await self._answer("(no line matches)", exit_code=1)
         text = ran.output
         if ran.timed_out:
             text += f"\n[killed after {limit} s, with everything it had started]"
+        elif ran.stopped:
+            text += f"\n[killed, with everything it had started: {ran.stopped}]"
         elif ran.exit_code:
             text += f"\n[exit code {ran.exit_code}]"
-        failed = ran.timed_out or bool(ran.exit_code)
-        return ToolAnswer(text=text, error=failed, exit_code=ran.exit_code, timed_out=ran.timed_out, workspace=manifest)
+        failed = ran.timed_out or bool(ran.stopped) or bool(ran.exit_code)
+        return await self._answer(text, error=failed, exit_code=ran.exit_code, timed_out=ran.timed_out)
 
     async def _clear(self) -> None:
         """Kill what runs, wipe. The lease is gone first, so that nothing new starts in between."""
@@ -159,7 +175,12 @@ class Sandbox:
         async with self._lock:
             await processes.kill_descendants()
             await asyncio.to_thread(self.workspace.wipe)
+            await asyncio.to_thread(self._wipe_scratch)
             self._ran = set()
+
+    def _wipe_scratch(self) -> None:
+        for directory in self.scratch:
+            wipe_directory(directory, keep=self.fence_file)
 
     def _authenticate(self, request: Request) -> None:
         caller = self.trust.caller(request.headers.get("authorization"), names.AUDIENCE_SANDBOX)  # 1
@@ -177,7 +198,9 @@ class Sandbox:
             )
 
     def _highest(self) -> int:
+        """The highest fence seen. The file is for a restart of this process; a command shares our uid and may have written it,
+        so it can raise the fence of its own sandbox, and never lower it while we live."""
         try:
-            return int(self.fence_file.read_text())
-        except FileNotFoundError:
-            return 0
+            return max(self._fence, int(self.fence_file.read_text()))
+        except (FileNotFoundError, ValueError):
+            return self._fence

@@ -9,18 +9,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import itertools
 import os
 import shutil
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-PR_SET_CHILD_SUBREAPER: Final = 36  # <linux/prctl.h>
+PR_SET_DUMPABLE: Final = 4  # <linux/prctl.h>
+PR_SET_CHILD_SUBREAPER: Final = 36
 MAX_OUTPUT: Final = 100 * 1024  # bytes shown of one command's output
 HEAD: Final = 60 * 1024
-MAX_PROCESSES: Final = 256
+MAX_PROCESSES: Final = 256  # of one command; counted here, because RLIMIT_NPROC counts a uid over all pods of a node
+MAX_NODE_PROCESSES: Final = 8192  # RLIMIT_NPROC: the last resort when a storm outruns the count
+LOOK_SECONDS: Final = 0.2  # between two counts
+WEIGH_LOOKS: Final = 10  # counts between two weighings of the workspace
 MAX_FILE_KIB: Final = 64 * 1024  # RLIMIT_FSIZE, in bash's unit of 1024 bytes
 SWEEPS: Final = 200
 SWEEP_SECONDS: Final = 0.02
@@ -33,6 +39,8 @@ class Ran:
     exit_code: int | None
     timed_out: bool
     output: str
+    stopped: str = ""
+    """Why it was killed before its time, '' when it was not."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +52,9 @@ class Jail:
 
     def command(self, script: str) -> list[str]:
         """The argument vector. The script travels as an argument of its own, never spliced into another."""
-        processes = f"ulimit -u {MAX_PROCESSES}; " if self.isolation == "pod" else ""  # elsewhere it would count the user's own
+        processes = (
+            f"ulimit -u {MAX_NODE_PROCESSES} 2>/dev/null; " if self.isolation == "pod" else ""
+        )  # elsewhere it would count the user's own
         limits = f'ulimit -c 0; ulimit -f {MAX_FILE_KIB}; {processes}exec bash -c "$1"'
         bash = ["bash", "-c", limits, "bash", script]
         if self.isolation != "bwrap":
@@ -70,8 +80,20 @@ def become_subreaper() -> bool:
     return hasattr(libc, "prctl") and libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
 
 
-async def run(jail: Jail, script: str, timeout: float) -> Ran:
-    """Run a script to its end or its limit; afterwards nothing it started is alive."""
+def hide_memory() -> None:
+    """Keep a command, which has our uid, from reading this process's memory or attaching to it."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if hasattr(libc, "prctl"):
+        libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def _within_limits() -> str:
+    return ""
+
+
+async def run(jail: Jail, script: str, timeout: float, weigh: Callable[[], str] = _within_limits) -> Ran:
+    """Run a script to its end or its limit; afterwards nothing it started is alive. `weigh`, called in a thread every few
+    seconds, answers why the command must end now, or ''."""
     process = await asyncio.create_subprocess_exec(
         *jail.command(script), cwd=jail.workspace, env=jail.environment(), stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, start_new_session=True,
@@ -79,10 +101,10 @@ async def run(jail: Jail, script: str, timeout: float) -> Ran:
     assert process.stdout is not None  # noqa: S101 - asked for above
     keeper = _Output()
     reading = asyncio.create_task(keeper.read(process.stdout))
-    timed_out = False
+    timed_out, stopped = False, ""
     try:
         async with asyncio.timeout(timeout):
-            await process.wait()
+            stopped = await _watch(process, weigh)
     except TimeoutError:
         timed_out = True
     finally:
@@ -92,13 +114,34 @@ async def run(jail: Jail, script: str, timeout: float) -> Ran:
         async with asyncio.timeout(2):
             await reading
     reading.cancel()
-    code = None if timed_out else process.returncode
-    return Ran(code, timed_out, keeper.text())
+    code = None if timed_out or stopped else process.returncode
+    return Ran(code, timed_out, keeper.text(), stopped)
+
+
+async def _watch(process: asyncio.subprocess.Process, weigh: Callable[[], str]) -> str:
+    """Until the command ends (''), or is too much (why)."""
+    ended = asyncio.create_task(process.wait())
+    try:
+        for look in itertools.count(1):
+            done, _ = await asyncio.wait({ended}, timeout=LOOK_SECONDS)
+            if done:
+                return ""
+            if len(_descendants(os.getpid())) > MAX_PROCESSES:
+                return f"more than {MAX_PROCESSES} processes"
+            if look % WEIGH_LOOKS == 0 and (reason := await asyncio.to_thread(weigh)):
+                return reason
+    finally:
+        ended.cancel()
+    raise AssertionError("unreachable: the count has no end")
 
 
 async def kill_descendants(direct: asyncio.subprocess.Process | None = None) -> None:
     """Stop, then kill, every descendant of this process, until a look at /proc finds none."""
     for _ in range(SWEEPS):
+        if os.getpid() == 1 and _descendants(1):
+            # Everything in the pod but us, in one step that no fork can slip through; kill(2).
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(-1, signal.SIGKILL)
         found = _descendants(os.getpid())
         if direct is not None and direct.returncode is None:
             found.add(direct.pid)

@@ -5,10 +5,9 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Callable
-from fnmatch import translate
+from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from typing import Any, Final
 
@@ -55,8 +54,8 @@ def _edit(workspace: Workspace, path: str, old: str, new: str, all: bool = False
 
 
 def _glob(workspace: Workspace, pattern: str) -> str:
-    wanted = _path_pattern(pattern)
-    found = sorted(name for name, _ in workspace.files() if wanted.fullmatch(name))
+    wanted = _segments(pattern)
+    found = sorted(name for name, _ in workspace.files() if _fits(name.split("/"), wanted))
     more = f"\n[{len(found) - MAX_MATCHES} more]" if len(found) > MAX_MATCHES else ""
     return ("\n".join(found[:MAX_MATCHES]) or "(no file matches)") + more
 
@@ -77,20 +76,28 @@ def _text(workspace: Workspace, path: str) -> str:
         raise Invalid(f"{path}: not a UTF-8 text file") from error
 
 
-def _path_pattern(pattern: str) -> re.Pattern[str]:
-    """`**` spans directories, `*` and `?` do not."""
+def _segments(pattern: str) -> tuple[str, ...]:
+    """The pattern's parts; `**` after `**` says nothing new."""
     pure = PurePosixPath(pattern)
     if pure.is_absolute() or ".." in pure.parts:
         raise Invalid(f"pattern {pattern[:200]!r}: expected one relative to the workspace")
-    parts = []
-    for part in pure.parts:
-        if part == "**":
-            parts.append("(?:[^/]+/)*")
-        else:
-            parts.append(
-                translate(part).removeprefix("(?s:").removesuffix(r")\Z").removesuffix(r")\z").replace(".*", "[^/]*") + "/"
-            )
-    return re.compile("".join(parts).removesuffix("/"))
+    return tuple(part for at, part in enumerate(pure.parts) if part != "**" or pure.parts[at - 1 : at] != ("**",))
+
+
+def _fits(name: list[str], pattern: tuple[str, ...]) -> bool:
+    """`**` spans directories, `*` and `?` do not. In steps of parts times segments, whatever the pattern: a regular expression
+    over the whole path could take for ever."""
+    reach = _skip({0}, pattern)  # how much of the pattern the parts so far may have used up
+    for part in name:
+        stay = {at for at in reach if at < len(pattern) and pattern[at] == "**"}
+        step = {at + 1 for at in reach - stay if at < len(pattern) and fnmatchcase(part, pattern[at])}
+        reach = _skip(stay | step, pattern)
+    return len(pattern) in reach
+
+
+def _skip(reach: set[int], pattern: tuple[str, ...]) -> set[int]:
+    """`**` may stand for nothing at all."""
+    return reach | {at + 1 for at in reach if at < len(pattern) and pattern[at] == "**"}
 
 
 _TOOLS: dict[str, Callable[..., str]] = {"read": _read, "write": _write, "edit": _edit, "glob": _glob}
