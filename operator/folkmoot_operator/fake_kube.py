@@ -21,6 +21,7 @@ from folkmoot_operator.kube import merged
 
 Watcher = Callable[[str, Kind, Obj], None]
 PAGE = 500
+_BUILT_IN = ("default", "kube-system")  # namespaces that every cluster has
 _NO_STATUS = (CONFIG_MAP, SECRET, LEASE, EVENT)
 
 
@@ -47,6 +48,7 @@ class FakeKube:
 
     now: Callable[[], str] = lambda: "2026-01-01T00:00:00Z"
     defaulting: Callable[[Kind, Obj], Obj] = lambda _kind, obj: obj
+    validating: Callable[[Kind, Obj], None] = lambda _kind, _obj: None  # raises `Invalid`, as a schema would
     namespaces: bool = True  # whether a namespaced object needs its Namespace to exist
     blobs: dict[str, bytes] = field(default_factory=dict)  # answers of raw()
     faults: list[Fault] = field(default_factory=list)
@@ -216,7 +218,7 @@ class FakeKube:
             return
         if not key.namespace:
             raise Invalid(f"{kind.plural} {key.name}: a namespace is needed")
-        if self.namespaces:
+        if self.namespaces and key.namespace not in _BUILT_IN:
             namespace = self._store.get((NAMESPACE, Key("", key.namespace)))
             if namespace is None:
                 raise Missing(f"namespace {key.namespace} not found")
@@ -230,6 +232,7 @@ class FakeKube:
         metadata["generation"] = 1
         obj.setdefault("apiVersion", kind.api_version)
         obj.setdefault("kind", kind.kind)
+        self.validating(kind, obj)
         stored = _Stored(self.defaulting(kind, obj))
         self._store[kind, key] = stored
         self._tell("ADDED", kind, stored.obj)
@@ -242,6 +245,7 @@ class FakeKube:
             after["metadata"][name] = stored.obj["metadata"][name]
         if after == stored.obj:
             return
+        self.validating(kind, after)
         changed = fake_ssa.changed_paths(stored.obj, after)
         for name, paths in stored.owners.items():
             if name != owner:

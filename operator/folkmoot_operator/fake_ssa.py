@@ -104,7 +104,7 @@ def _remove(root: Any, path: Path) -> None:
     parent = _value(root, path[:-1])
     last = path[-1]
     if isinstance(last, str):
-        if isinstance(parent, dict):
+        if isinstance(parent, dict) and not _is_list_key(path):
             parent.pop(last, None)
     elif isinstance(parent, list):
         found = _step(parent, last)
@@ -113,6 +113,12 @@ def _remove(root: Any, path: Path) -> None:
             parent.remove(found)
     if isinstance(parent, dict | list) and not parent and len(path) > 1 and isinstance(path[-2], str):
         _remove_empty(root, path[:-1])
+
+
+def _is_list_key(path: Path) -> bool:
+    """The keys by which an item of a list is found go with the item, not before it."""
+    item = path[-2] if len(path) > 1 else None
+    return isinstance(item, tuple) and item[0] == "#" and path[-1] in {key for key, _ in item[1]}
 
 
 def _remove_empty(root: Any, path: Path) -> None:

@@ -206,7 +206,10 @@ class HttpKube:
                 await self.sleep(wait)
 
     async def _once(self, method: str, path: str, params: Mapping[str, str], data: bytes | None, content_type: str) -> bytes:
-        headers = {"Accept": "application/json"} | ({"Content-Type": content_type} if data is not None else {})
+        # Key sets are served as application/jwk-set+json alone.
+        headers = {"Accept": "application/json, application/jwk-set+json"} | (
+            {"Content-Type": content_type} if data is not None else {}
+        )
         timeout = aiohttp.ClientTimeout(total=TIMEOUT)
         url = self.connection.server + path
         try:

@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 from collections.abc import AsyncIterator
+from typing import Any
 
 import aiohttp
 import kopf
@@ -27,6 +28,7 @@ from folkmoot_operator.settings import Settings, from_environment
 
 logger = logging.getLogger(__name__)
 CONDUCTOR_CONNECTIONS = 32
+CLOSE_SECONDS = 3.0  # a Lease that is not given back in this time expires by itself
 
 
 def main() -> int:
@@ -70,18 +72,19 @@ async def _both(app: App, connection: Connection, connector: aiohttp.BaseConnect
     loop = asyncio.get_running_loop()
 
     async def ready() -> None:
+        await app.cache.filled.wait()
         # kopf has put its own signal handlers up by now; ours end the app first, so that the Lease is given back.
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        await app.cache.filled.wait()
 
     work = asyncio.create_task(_app(app), name="folkmoot-app")
     watches = asyncio.create_task(_watches(app, connection, connector, ready), name="folkmoot-watches")
     signalled = asyncio.create_task(stop.wait(), name="folkmoot-signal")
-    done, _ = await asyncio.wait({work, watches, signalled}, return_when=asyncio.FIRST_COMPLETED)
-    for task in (work, watches, signalled):
+    tasks: set[asyncio.Task[Any]] = {work, watches, signalled}
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
         task.cancel()
-    await asyncio.gather(work, watches, signalled, return_exceptions=True)
+    await asyncio.gather(*tasks, return_exceptions=True)
     if signalled in done:
         logger.info("stopped by a signal")
         return
@@ -97,7 +100,9 @@ async def _app(app: App) -> None:
         logger.critical("this replica leads no longer; the process ends", extra={"error": str(lost.exceptions[0])})
         os._exit(1)
     finally:
-        await asyncio.shield(app.close())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await app.close()
 
 
 async def _watches(app: App, connection: Connection, connector: aiohttp.BaseConnector, ready: shell.Ready) -> None:

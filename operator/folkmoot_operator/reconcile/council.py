@@ -27,12 +27,7 @@ async def reconcile(ctx: Context, key: Key) -> Again:
     gates = {key_of(gate).name for gate in ctx.cache.objects(GATE_POLICY, key.namespace)}
     basis = (*council_plan.check(view, agents, gates), await _known(ctx, view))
     found = (*basis[:-1], *summarize(basis, ["Accepted", "ResolvedRefs", "Known"]))
-    quorum = view.spec.quorum
-    fields = {
-        "members": len(view.spec.members),
-        "quorum": f"{quorum.minimum} of {len(view.spec.members)}, over {quorum.threshold}",
-    }
-    await status.write(ctx, COUNCIL, raw, News(found, fields))
+    await status.write(ctx, COUNCIL, raw, News(found, {"members": len(view.spec.members)}))
     return Again()
 
 

@@ -1,0 +1,146 @@
+"""An older report never overwrites a newer one, whichever replica it comes through and whatever the API server answers."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from folkmoot_core.document import AgentReport, ProviderReport, Report, SessionReport
+from folkmoot_core.errors import Conflict, Unavailable
+from folkmoot_operator.cache import Cache
+from folkmoot_operator.fake_kube import FakeKube
+from folkmoot_operator.kinds import AGENT, NAMESPACE, SESSION, TENANT, Key
+from folkmoot_operator.report import ReportWriter, duration
+
+NS = "folkmoot-acme"
+
+
+async def made():
+    """A server with one Tenant, Agent and Session."""
+    kube = FakeKube()
+    await kube.create(NAMESPACE, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NS}})
+    tenant = await kube.create(TENANT, {"metadata": {"name": "acme"}, "spec": {}})
+    await kube.create(AGENT, {"metadata": {"name": "a", "namespace": NS}, "spec": {}})
+    session = await kube.create(SESSION, {"metadata": {"name": "s", "namespace": NS}, "spec": {}})
+    return kube, tenant, session["metadata"]["uid"]
+
+
+def replica(kube, *, stale=()):
+    """A writer with a cache of its own, filled with what `stale` says or with nothing."""
+    cache = Cache()
+    for kind, obj in stale:
+        cache.put(kind, obj)
+    return ReportWriter(kube, cache, lambda kind, key: None)
+
+
+def session_report(uid, sequence):
+    phase = "Running" if sequence < 6 else "Succeeded"
+    return SessionReport(uid=uid, name="s", generation=1, sequence=sequence, phase=phase, message=f"at {sequence}")
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    arrivals=st.lists(st.tuples(st.integers(1, 8), st.integers(0, 2)), min_size=1, max_size=14),
+    conflicts=st.integers(0, 5),
+    lost=st.booleans(),
+)
+def test_the_newest_session_report_wins_in_any_order(arrivals, conflicts, lost):
+    async def scenario():
+        kube, _tenant, uid = await made()
+        first = kube.peek(SESSION, "s", NS)
+        replicas = [replica(kube, stale=[(SESSION, first)]) for _ in range(3)]
+        kube.fail("apply", Conflict("changed"), SESSION, times=conflicts)
+        if lost:
+            kube.fail("apply", Unavailable("lost"), SESSION, after_commit=True)
+        top = 0
+        for sequence, through in arrivals:
+            try:
+                await replicas[through].session(NS, session_report(uid, sequence))
+            except Unavailable:
+                await replicas[(through + 1) % 3].session(NS, session_report(uid, sequence))  # the reporter tries another
+            top = max(top, sequence)
+            status = kube.peek(SESSION, "s", NS)["status"]
+            assert (status["sequence"], status["message"]) == (top, f"at {top}")
+
+    asyncio.run(scenario())
+
+
+@settings(max_examples=30, deadline=None)
+@given(order=st.permutations(list(range(1, 7))))
+def test_concurrent_reports_through_two_replicas_end_with_the_newest(order):
+    async def scenario():
+        kube, _tenant, uid = await made()
+        replicas = [replica(kube), replica(kube)]
+        await asyncio.gather(*(replicas[n % 2].session(NS, session_report(uid, n)) for n in order))
+        assert kube.peek(SESSION, "s", NS)["status"]["sequence"] == 6
+
+    asyncio.run(scenario())
+
+
+async def test_a_report_about_another_object_of_the_same_name_changes_nothing():
+    kube, _tenant, _uid = await made()
+    await replica(kube).session(NS, session_report("another-uid", 3))
+    await replica(kube).session(NS, SessionReport(uid="x", name="gone", generation=1, sequence=1, phase="Running"))
+    assert "status" not in kube.peek(SESSION, "s", NS)
+
+
+async def test_core_and_broker_keep_their_own_fields_and_partial_reports_change_nothing_else():
+    kube, tenant, _uid = await made()
+    writer = replica(kube)
+    await writer.take(tenant, NS, Report(reporter="core", sequence=1, vkey="k", origin="o", document_digest="sha256:d"))
+    await writer.take(tenant, NS, Report(reporter="broker", sequence=7, providers=(ProviderReport(name="p", available=True),)))
+    await writer.take(tenant, NS, Report(reporter="core", sequence=2, document_digest="sha256:e"))
+    status = kube.peek(TENANT, "acme")["status"]
+    assert status["audit"] == {"origin": "o", "vkey": "k"}
+    assert status["reportedDocument"] == "sha256:e"
+    assert status["providers"] == [{"name": "p", "available": True}]
+    assert {r["name"]: r["sequence"] for r in status["reporters"]} == {"core": 2, "broker": 7}
+    await writer.take(tenant, NS, Report(reporter="core", sequence=1, document_digest="sha256:old"))
+    assert kube.peek(TENANT, "acme")["status"]["reportedDocument"] == "sha256:e"
+
+
+async def test_a_report_without_news_is_no_write():
+    kube, tenant, _uid = await made()
+    writer = replica(kube)
+    agents = (AgentReport(name="a", alive=True, identity_bound=True, commitment="c"),)
+    await writer.take(tenant, NS, Report(reporter="core", sequence=1, vkey="k", origin="o", agents=agents))
+    kube.calls.clear()
+    await writer.take(tenant, NS, Report(reporter="core", sequence=2, vkey="k", origin="o", agents=agents))
+    assert kube.writes == []
+    unbound = (AgentReport(name="a", alive=True, identity_bound=False),)
+    await writer.take(tenant, NS, Report(reporter="core", sequence=3, agents=unbound))
+    assert "boundCommitment" not in kube.peek(AGENT, "a", NS)["status"]
+
+
+async def test_a_new_log_counts_from_one_again():
+    kube, tenant, _uid = await made()
+    writer = replica(kube)
+    await writer.take(tenant, NS, Report(reporter="core", sequence=90, vkey="k", origin="o"))
+    await writer.take(tenant, NS, Report(reporter="core", sequence=1, vkey="k2", origin="o2"))
+    assert kube.peek(TENANT, "acme")["status"]["audit"]["origin"] == "o2"
+
+
+async def test_endless_conflicts_are_the_reporters_business():
+    kube, _tenant, uid = await made()
+    kube.fail("apply", Conflict("changed"), SESSION, times=99)
+    with pytest.raises(Unavailable):
+        await replica(kube).session(NS, session_report(uid, 1))
+
+
+async def test_it_writes_no_conditions():
+    kube, _tenant, uid = await made()
+    await replica(kube).session(NS, session_report(uid, 1))
+    assert "conditions" not in kube.peek(SESSION, "s", NS)["status"]
+    assert kube.calls[-1] == ("apply", SESSION, Key(NS, "s"))
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "text"),
+    [("2026-01-01T00:00:00Z", "2026-01-01T00:00:09Z", "9s"), ("2026-01-01T00:00:00Z", "2026-01-01T02:00:01Z", "2h0m1s"),
+     ("", "2026-01-01T00:00:09Z", None), ("x", "y", None), ("2026-01-01T00:00:00", "2026-01-01T00:00:09Z", None)],
+)  # fmt: skip
+def test_duration(start, end, text):
+    assert duration(start, end) == text
