@@ -81,7 +81,8 @@ def merge(
     same type replaces an earlier one. `now` (RFC 3339, seconds, Z) is used only where `status` changed; equal input gives
     equal output, so a caller that compares before writing writes nothing."""
     result = {str(c["type"]): dict(c) for c in stored or () if c.get("type") and c["type"] not in drop}
-    for condition in computed:
+    # The last of a type first: judged one after the other, True then False would look like a transition at every merge.
+    for condition in {c.type: c for c in computed}.values():
         before = result.get(condition.type)
         changed = before is None or before.get("status") != condition.status
         result[condition.type] = {
