@@ -1,0 +1,59 @@
+"""A tenant's evidence: fetched with the CLI, checked with the CLI, and checked again by a program that is not ours."""
+
+from __future__ import annotations
+
+import shutil
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from .cluster import Cluster
+from .shell import Failed, attempt, run
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The tar, and the log as a static directory."""
+
+    tar: Path
+    log: Path
+    vkey: Path
+
+
+def fetch(cluster: Cluster, folkmoot: Path, tenant: str, folder: Path) -> Evidence:
+    """Export through the conductor's door, unpack beside it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"{tenant}.tar"
+    run([folkmoot, "session", "evidence", "--tenant", tenant, "-o", target], environment=cluster.client_environment)
+    return unpack(target)
+
+
+def unpack(target: Path) -> Evidence:
+    """Unpack an exported tar beside it."""
+    place = target.with_suffix("")
+    shutil.rmtree(place, ignore_errors=True)
+    with tarfile.open(target) as archive:
+        archive.extractall(place, filter="data")
+    checkpoints = sorted(place.rglob("checkpoint"))
+    keys = sorted(place.rglob("log.vkey"))
+    if not checkpoints or not keys:
+        raise Failed(f"{target} holds no checkpoint or no log.vkey")
+    return Evidence(target, checkpoints[0].parent, keys[0])
+
+
+def verify(folkmoot: Path, evidence: Evidence) -> str:
+    """`folkmoot verify` on the tar; raises `Failed` unless it says yes."""
+    done = attempt([folkmoot, "verify", evidence.tar])
+    if done.returncode != 0:
+        raise Failed(f"folkmoot verify says no:\n{done.stdout}{done.stderr}")
+    return done.stdout.strip()
+
+
+def fsck(cluster: Cluster, evidence: Evidence) -> str:
+    """Tessera's fsck on the same log; raises `Failed` unless it is content."""
+    words = [cluster.tool("fsck"), f"--storage_url=file://{evidence.log}/", f"--public_key={evidence.vkey}", "--ui=false"]
+    done = attempt(words, timeout=120)
+    said = (done.stdout + done.stderr).strip()
+    if done.returncode != 0:
+        raise Failed(f"Tessera's fsck says no:\n{said[-2000:]}")
+    return said.splitlines()[-1] if said else "OK"
