@@ -15,7 +15,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -94,13 +94,40 @@ def _within_limits() -> str:
 async def run(jail: Jail, script: str, timeout: float, weigh: Callable[[], str] = _within_limits) -> Ran:
     """Run a script to its end or its limit; afterwards nothing it started is alive. `weigh`, called in a thread every few
     seconds, answers why the command must end now, or ''."""
-    process = await asyncio.create_subprocess_exec(
-        *jail.command(script), cwd=jail.workspace, env=jail.environment(), stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, start_new_session=True,
-    )  # fmt: skip
-    assert process.stdout is not None  # noqa: S101 - asked for above
+    # A pipe of our own: asyncio's `wait` would wait for whoever holds its pipe, so for every background process too.
+    reader, writer = os.pipe()
+    stream = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(reader, "rb", 0)
+    )
     keeper = _Output()
-    reading = asyncio.create_task(keeper.read(process.stdout))
+    reading = asyncio.create_task(keeper.read(stream))
+    try:
+        ran = await _held(await _start(jail, script, writer), timeout, weigh)
+        # Whoever held the pipe is dead now, so it ends; a short wait covers what is still in it.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2):
+                await reading
+    except OSError as error:  # no place for another process on this node, for one
+        ran = Ran(None, False, "", f"it could not be started: {error.strerror}")
+    finally:
+        reading.cancel()
+        transport.close()
+    return replace(ran, output=keeper.text())
+
+
+async def _start(jail: Jail, script: str, writer: int) -> asyncio.subprocess.Process:
+    try:
+        return await asyncio.create_subprocess_exec(
+            *jail.command(script), cwd=jail.workspace, env=jail.environment(), stdin=asyncio.subprocess.DEVNULL,
+            stdout=writer, stderr=writer, start_new_session=True,
+        )  # fmt: skip
+    finally:
+        os.close(writer)
+
+
+async def _held(process: asyncio.subprocess.Process, timeout: float, weigh: Callable[[], str]) -> Ran:
+    """Watch a process to its end; dead with all it started when this returns or is cancelled."""
     timed_out, stopped = False, ""
     try:
         async with asyncio.timeout(timeout):
@@ -109,13 +136,7 @@ async def run(jail: Jail, script: str, timeout: float, weigh: Callable[[], str] 
         timed_out = True
     finally:
         await kill_descendants(process)
-    # Whoever held the pipe is dead now, so it ends; a short wait covers what is still in it.
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(2):
-            await reading
-    reading.cancel()
-    code = None if timed_out or stopped else process.returncode
-    return Ran(code, timed_out, keeper.text(), stopped)
+    return Ran(None if timed_out or stopped else process.returncode, timed_out, "", stopped)
 
 
 async def _watch(process: asyncio.subprocess.Process, weigh: Callable[[], str]) -> str:

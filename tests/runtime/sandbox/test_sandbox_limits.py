@@ -99,6 +99,11 @@ async def test_a_storm_of_processes_is_ended_before_its_time(sandbox: Process) -
     assert (await sandbox.tool("bash", command="ps -e -o args= | grep -c '^sleep 60$'"))["text"].split("\n")[0] == "0"
 
 
+async def test_a_background_process_that_holds_the_output_is_not_waited_for(sandbox: Process) -> None:
+    answer = await sandbox.tool("bash", command="(setsid sleep 300 &); sleep 300 & echo done", timeout=60)
+    assert (answer["text"], answer["exit_code"], answer["timed_out"]) == ("done\n", 0, False)
+
+
 async def test_a_command_that_fills_the_workspace_is_ended(sandbox: Process) -> None:
     command = f"for i in 1 2 3; do head -c {LIMIT // 2} /dev/zero > f$i; done; sleep 60"
     answer = await sandbox.tool("bash", command=command, timeout=50)
