@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import sqlite3
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -68,7 +69,7 @@ class Runner:
         self._turn = turn
 
     async def run(self) -> None:
-        """To the end. Raises `Conflict` when the ledger refuses the session's entries for good (the log is closed)."""
+        """To the end; safe to call again after it raised. Raises `Conflict` while the ledger refuses the session's entries."""
         journal = self._journal
         if journal.row.document is not None:
             await self._recall()
@@ -210,6 +211,8 @@ def _ending_of(work: asyncio.Future[Outcome], journal: Journal) -> Ending:
         outcome = work.result()
     except FolkmootError as error:
         return Ending(phase="Failed", reason=error.reason, message=error.message)
+    except (OSError, sqlite3.Error):  # our own disk, not the session: it is tried again
+        raise
     except Exception as error:  # the edge: a protocol's bug ends its session, recorded, and no other
         log.exception("deliberation failed", extra={"session": journal.uid})
         return Ending(phase="Failed", reason="InternalError", message=f"the deliberation raised {type(error).__name__}")

@@ -33,6 +33,8 @@ CANCEL_PATIENCE: Final = 2.0  # seconds that a cancel waits for the end before i
 LISTED: Final = 500  # sessions in a list
 KEEP_SECONDS: Final = 4380 * 3600  # how long an ended session's events and artefacts stay: never under six months
 UPLOAD_SECONDS: Final = 24 * 3600  # how long an artefact may lie about that no session refers to
+FIRST_RETRY: Final = 5.0  # seconds before a broken runner is started again; doubles
+LONGEST_RETRY: Final = 300.0
 HOUSEKEEPING: Final = 3600.0
 _UID = re.compile(r"[A-Za-z0-9-]{8,64}")
 _OWNER_SPACE = uuid.UUID("6a0f3f2e-93c1-5c1d-9d0e-5f0c9a4b7a10")  # for uids of sessions without a Kubernetes object
@@ -232,12 +234,18 @@ class Sessions:
         self._look.set()
 
     async def _run(self, journal: Journal, runner: Runner) -> None:
-        """The edge of one session: what ends its runner otherwise than by its end is recorded, and retried at the next start."""
+        """The edge of one session. What ends its runner otherwise than by its end (a full disk, a closed log) is recorded and
+        tried again: every step of a runner looks at what is stored first."""
+        wait = FIRST_RETRY
         try:
-            await runner.run()
-        except Exception:
-            log.exception("session cannot be ended; it is tried again at the next start", extra={"session": journal.uid})
-            return
+            while True:
+                try:
+                    await runner.run()
+                    break
+                except Exception:
+                    log.exception("session cannot go on; it is tried again", extra={"session": journal.uid, "seconds": wait})
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, LONGEST_RETRY)
         finally:
             self._runners.pop(journal.uid, None)
             self._turns.pop(journal.uid, None)

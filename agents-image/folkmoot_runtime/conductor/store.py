@@ -1,8 +1,9 @@
 """The conductor's database: SQLite in one writer thread, every transaction durable before it is answered.
 
 Used by every part of the conductor; `rows.py` has the statements. A caller passes a function of the connection to `run`;
-it is executed in a transaction, all or nothing, in the order of the calls. What an attacker who can write this file could
-do: invent answers that agents never gave; the ledger's entries, which it cannot change, would contradict them.
+it is executed in a transaction, all or nothing, in the order of the calls. A database that cannot be written (a full disk)
+ends the process: nothing could go on honestly, and the next start goes on from what is stored. What an attacker who can
+write this file could do: invent answers that agents never gave; the ledger's entries would contradict them.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -50,10 +51,13 @@ class CrashingStore(Store):
         super().__init__(path, InlineExecutor())
         self.at, self.after, self.count = at, after, 0
         self.crashed = asyncio.Event()
+        self.full = False
 
     async def run(self, work: Any, *args: Any, **kwargs: Any) -> Any:
         if self.crashed.is_set():
             raise Crash
+        if self.full:
+            raise sqlite3.OperationalError("database or disk is full")
         self.count += 1
         mine = self.count == self.at
         if mine and not self.after:
@@ -234,6 +238,7 @@ class World:
         self.sent: list[Envelope] = []
         self.endpoints = {"ana": "http://127.0.0.1:9"}
         self.conductor: Conductor
+        self.work: asyncio.Task[None]
         self._tasks = [asyncio.create_task(agent.run()) for agent in self.agents.values()]
 
     def clock(self) -> float:
@@ -263,7 +268,7 @@ class World:
         """A conductor at work; leaving is a kill, not an end."""
         conductor = self.make(store)
         await conductor.start()
-        work = asyncio.create_task(conductor.run())
+        work = self.work = asyncio.create_task(conductor.run())
         try:
             yield conductor
         finally:

@@ -303,10 +303,22 @@ async def test_a_closed_log_leaves_the_session_as_it_is(world: Any, make: Any) -
         await conductor.sessions.accept(make.order())
         await asyncio.sleep(60)
         assert conductor.sessions.open_reports()[0].phase == "Pending"
-    world.ledger.failing = None
-    async with world.running() as conductor:
+        world.ledger.failing = None
         report = await world.ended(conductor)
     assert (report.phase, report.reason) == ("Failed", "LogClosed")
+
+
+async def test_a_full_disk_ends_the_process_and_no_session(world: Any, make: Any) -> None:
+    store = world.store()
+    async with world.running(store) as conductor:
+        await conductor.documents.put(make.document())
+        world.replies["ana"] = lambda task: (setattr(store, "full", True), make.say(task))[1]
+        await conductor.sessions.accept(make.order())
+        await world.until(lambda: world.work.done())
+        assert conductor.sessions.open_reports()[0].phase == "Running"
+    async with world.running() as conductor:
+        assert (await world.ended(conductor)).phase == "Succeeded"
+    assert world.agents["ana"].worked == [f"{make.uid}/plan"]
 
 
 async def test_a_protocol_that_breaks_fails_its_session_alone(world: Any, make: Any) -> None:
