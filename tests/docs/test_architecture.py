@@ -24,6 +24,7 @@ TOP = "core|operator|agents-image|cli|crds|charts|docs|e2e|tests|bench|examples|
 PATH = re.compile(rf"(?<![\w/.<-])(?:\.ci|(?:{TOP}))/[\w./*-]*[\w*]")
 PRODUCERS = {"core/conductor", "core/router"}  # names in the ledger that look like paths
 FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+MEASURED = re.compile(r"<!-- measured:begin -->.*?<!-- measured:end -->", re.DOTALL)
 SPAN = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 MAKE = re.compile(r"^make ([a-z][\w-]*)")
@@ -46,7 +47,8 @@ class Page:
 
     @property
     def text(self) -> str:
-        return self.path.read_text(encoding="utf-8")
+        # Between the marks stands what bench/report has written: not a person's promise.
+        return MEASURED.sub("", self.path.read_text(encoding="utf-8"))
 
     def blocks(self, *languages: str) -> list[str]:
         return [body for language, body in FENCE.findall(self.text) if language in languages]
