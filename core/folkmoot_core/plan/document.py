@@ -29,6 +29,7 @@ def document(  # noqa: PLR0913 - one argument per kind that goes in; a holder cl
         identity=identities.tenant_identity(tenant, inst),
         providers=tuple(sorted(tenant.spec.providers, key=lambda p: p.name)),
         residency=tuple(sorted(set(tenant.spec.residency.regions))) if tenant.spec.residency else (),
+        currency=tenant.spec.currency,
         agents=tuple(
             entry for a in sorted(agents, key=lambda a: a.name) if (entry := _agent(a, tenant, prompts, inst)) is not None
         ),
