@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
@@ -37,11 +37,12 @@ def test_nothing_used_costs_nothing() -> None:
 @given(usages, prices)
 def test_cost_is_exactly_the_rational_number(usage: Usage, price: Price) -> None:
     cached = min(usage.cached_input_tokens, usage.input_tokens)
-    nano = [int(Decimal(p).scaleb(9)) for p in (price.input, price.cached_input or price.input, price.output)]
-    if price.cached_input is not None:
-        nano[1] = int(Decimal(price.cached_input).scaleb(9))
-    expected = (usage.input_tokens - cached) * nano[0] + cached * nano[1] + usage.output_tokens * nano[2]
-    assert Decimal(pricing.cost(usage, price)) * 10**15 == expected
+    per_million = [
+        Fraction(p) for p in (price.input, price.input if price.cached_input is None else price.cached_input, price.output)
+    ]
+    tokens = (usage.input_tokens - cached, cached, usage.output_tokens)
+    expected = sum(count * rate for count, rate in zip(tokens, per_million, strict=True)) / 1_000_000
+    assert Fraction(pricing.cost(usage, price)) == expected
 
 
 @given(usages, prices)
