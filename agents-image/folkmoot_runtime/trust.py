@@ -11,10 +11,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from folkmoot_core import tokens
 from folkmoot_core.errors import Unauthorized
-from folkmoot_core.tokens import Caller
+
+if TYPE_CHECKING:
+    from folkmoot_core.tokens import Caller
 
 
 @dataclass
@@ -31,6 +33,8 @@ class Trust:
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise Unauthorized(f"no bearer token; expected a ServiceAccount token for audience {audience}")
+        from folkmoot_core import tokens  # here, because the agent verifies nobody and its memory is counted
+
         issuer = self.read("issuer").strip()
         return tokens.verify(
             token.strip(),
