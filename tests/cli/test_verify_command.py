@@ -219,6 +219,28 @@ def test_the_keys_holder_is_found_out(directory: Path, log: MemoryLog, what: str
     assert failing(report) == {check}, verify.render(report)
 
 
+def test_a_long_list_of_findings_is_counted(directory: Path, log: MemoryLog, capsys: pytest.CaptureFixture[str]) -> None:
+    def all_foreign(entries: Entries) -> None:
+        for entry in entries:
+            entry.update(origin="folkmoot/other", v=7)
+
+    report = rewritten(directory, log, all_foreign)
+    assert failing(report) == {"links"}
+    assert "and 20 more" in verify.render(report)
+
+
+def test_a_log_without_any_key_is_no_verdict(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (directory / "log.vkey").unlink()
+    assert main(["verify", str(directory)]) == 3
+    assert "no key" in capsys.readouterr().err
+
+
+def test_a_log_without_a_checkpoint_is_no_verdict(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (directory / "checkpoint").unlink()
+    assert main(["verify", str(directory)]) == 3
+    assert "no checkpoint" in capsys.readouterr().err
+
+
 def test_an_empty_log_is_not_accepted(directory: Path, log: MemoryLog) -> None:
     report = rewritten(directory, log, lambda entries: entries.clear())
     assert failing(report) == {"opening"}

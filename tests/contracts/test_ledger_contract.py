@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from folkmoot_core.entries import Actor, EntryRequest, EntryType, Producer, new_entry
-from folkmoot_core.errors import Conflict, Forbidden, Invalid
+from folkmoot_core.errors import Conflict, Forbidden, Invalid, Unavailable
 from folkmoot_core.ledger import bundle, checkpoint, note, tiles, tree
 from folkmoot_core.ledger.export import members
 from folkmoot_runtime.ledger.interface import OWN, Ledger
@@ -176,3 +176,11 @@ async def test_an_export_holds_every_file_with_the_checkpoint_last(ledger: Ledge
     files = [path async for path, _ in members(ledger.read)]
     assert files[0] == "README.txt"
     assert files[1:] == list(tiles.paths_of(301))
+
+
+async def test_an_export_without_a_promised_file_is_none(ledger: Ledger) -> None:
+    async def read(path: str) -> bytes | None:
+        return None if path == "tile/0/000.p/1" else await ledger.read(path)
+
+    with pytest.raises(Unavailable, match=r"tile/0/000\.p/1"):
+        [path async for path, _ in members(read)]

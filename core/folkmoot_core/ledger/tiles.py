@@ -62,14 +62,13 @@ def parse(path: str) -> Tile:
 
 def tiles_of(size: int) -> Iterator[Tile]:
     """Every bundle and tile of a tree of this size, partial ones at the right edge included."""
-    for level in (ENTRIES, *range(MAX_LEVEL + 1)):
-        count = hashes_at(level, size)
-        if count == 0:
-            return
+    level = ENTRIES
+    while count := hashes_at(level, size):
         for index in range(count // WIDTH):
             yield Tile(level, index)
         if count % WIDTH:
             yield Tile(level, count // WIDTH, count % WIDTH)
+        level += 1
 
 
 def hashes_at(level: int, size: int) -> int:
@@ -107,16 +106,12 @@ class Rows:
         """Append leaf hashes; each tile that fills gives one hash to the row above."""
         self._rows[0] += b"".join(leaf_hashes)
         level = 0
-        while level < len(self._rows):
-            row = self._rows[level]
-            full = len(row) // (HASH_SIZE * WIDTH)
-            above = len(self._rows[level + 1]) // HASH_SIZE if level + 1 < len(self._rows) else 0
-            if full == above:
-                return
+        while full := len(self._rows[level]) // (HASH_SIZE * WIDTH):
             if level + 1 == len(self._rows):
                 self._rows.append(bytearray())
-            for index in range(above, full):
-                self._rows[level + 1] += tile_root(self._slice(level, index * WIDTH, WIDTH))
+            above = self._rows[level + 1]
+            for index in range(len(above) // HASH_SIZE, full):
+                above += tile_root(self._slice(level, index * WIDTH, WIDTH))
             level += 1
 
     def tile(self, tile: Tile) -> bytes | None:
@@ -139,13 +134,11 @@ class Rows:
         if not 0 <= size <= len(self):
             raise Invalid(f"the tree has {len(self)} leaves, not {size}")
         rest: list[bytes] = []
-        for level in range(MAX_LEVEL):
-            count = hashes_at(level, size)
-            if count == 0:
-                break
-            first = count - count % WIDTH
-            edge = [self._slice(level, index, 1) for index in range(first, count)]
+        level = 0
+        while count := hashes_at(level, size):
+            edge = [self._slice(level, index, 1) for index in range(count - count % WIDTH, count)]
             rest = [fold([*edge, *rest])] if edge or rest else []
+            level += 1
         return fold(rest)
 
     def node(self, level: int, index: int) -> bytes:

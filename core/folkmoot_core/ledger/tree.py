@@ -70,9 +70,7 @@ def nodes_of(leaf_hashes: Sequence[bytes]) -> Nodes:
 
 
 def range_root(start: int, end: int, nodes: Nodes) -> bytes:
-    """§2.1: MTH(D[start:end]), where `start` is a multiple of the largest power of two below the length."""
-    if end == start:
-        return EMPTY_ROOT
+    """§2.1: MTH(D[start:end]) of a range that is not empty, `start` a multiple of the largest power of two below its length."""
     roots: list[bytes] = []
     while start < end:
         level = (end - start).bit_length() - 1

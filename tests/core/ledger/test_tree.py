@@ -99,6 +99,15 @@ def test_no_proof_is_made_for_what_the_tree_does_not_have() -> None:
             tree.consistency_proof(old, new, NODES)
 
 
+def test_a_proof_of_absurd_or_no_length_is_refused() -> None:
+    with pytest.raises(Invalid, match="no tree needs more"):
+        tree.verify_inclusion(0, 2**70, LEAVES[0], [LEAVES[1]] * 65, ROOTS[1])
+    with pytest.raises(Invalid, match="empty"):
+        tree.verify_consistency(3, 5, ROOTS[3], ROOTS[5], [])
+    with pytest.raises(Invalid, match="32 bytes"):
+        tree.verify_inclusion(0, 2, LEAVES[0], [b"short"], ROOTS[2])
+
+
 def test_an_empty_prefix_has_the_empty_root_and_no_other() -> None:
     tree.verify_consistency(0, 5, tree.EMPTY_ROOT, ROOTS[5], [])
     with pytest.raises(Invalid):
