@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import rfc8785
-from folkmoot_core.canonical import MAX_INTEGER, canonical_json, commit, digest
-from folkmoot_core.errors import Invalid
 from hypothesis import given
 from hypothesis import strategies as st
+
+from folkmoot_core.canonical import MAX_INTEGER, canonical_json, commit, digest
+from folkmoot_core.errors import Invalid
 
 KEYS = st.text(st.characters(max_codepoint=126, min_codepoint=32), max_size=8)
 VALUES = st.recursive(

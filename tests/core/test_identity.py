@@ -7,11 +7,12 @@ import unicodedata
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from folkmoot_core import identity
 from folkmoot_core.errors import Invalid
 from folkmoot_core.identity import GrantsV1
-from hypothesis import given
-from hypothesis import strategies as st
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "identity.json").read_text())
 

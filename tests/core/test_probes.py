@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from folkmoot_core import probes
 from folkmoot_core.probes.change import MAX_DIFF, Change, is_test_file
 from folkmoot_core.shapes import SHAPES, VOCABULARY
-from hypothesis import given
-from hypothesis import strategies as st
 
 TEST = b"""\
 import pytest

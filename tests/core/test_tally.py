@@ -5,10 +5,11 @@ from __future__ import annotations
 from fractions import Fraction
 
 import pytest
-from folkmoot_core.resources.council import Quorum
-from folkmoot_core.tally import Vote, count
 from hypothesis import given
 from hypothesis import strategies as st
+
+from folkmoot_core.resources.council import Quorum
+from folkmoot_core.tally import Vote, count
 
 D = "sha256:" + "a" * 64
 CHOICES = st.sampled_from(["For", "Against", "Abstain"])

@@ -29,4 +29,5 @@ def run(base: dict[str, bytes], head: dict[str, bytes], allow: tuple[str, ...], 
     """All selected probes over the difference of two file sets. `diff` stays empty: whoever stores the diff fills it in."""
     change = Change(base, head)
     findings = [f for shape, probe in PROBES if selected(shape, allow, deny) for f in probe(change)]
+    findings.sort(key=lambda f: not f.hard)  # a flood of soft findings must not push a hard one over the limit
     return ProbeResult(vocabulary=VOCABULARY, findings=tuple(findings[:MAX_FINDINGS]), files=change.line_counts())
