@@ -1,4 +1,4 @@
-"""CRDs, examples, sentences and admission policies on a real API server. Leaves nothing behind but the CRDs.
+"""CRDs, examples, sentences and admission policies on a real API server. Leaves nothing behind.
 
 Uses the cluster that e2e/cluster/up has brought up; without one these tests skip (in CI they fail).
 """
@@ -32,7 +32,7 @@ Kubectl = Callable[..., Done]
 
 
 @pytest.fixture(scope="module")
-def kubectl() -> Kubectl:
+def kubectl() -> Iterator[Kubectl]:
     found = subprocess.run([ROOT / "e2e" / "cluster" / "kubeconfig"], capture_output=True, text=True, check=False)
     environment = {**os.environ, "KUBECONFIG": found.stdout.strip()}
 
@@ -43,12 +43,16 @@ def kubectl() -> Kubectl:
     if found.returncode or run("get", "--raw", "/readyz").returncode:
         assert not os.environ.get("CI"), "no cluster; run e2e/cluster/up"
         pytest.skip("no cluster; run e2e/cluster/up")
+    # A chart may own them already; where nobody does, they go again, or Helm would find them in its way.
+    there = run("get", "crd", f"tenants.{names.GROUP}").returncode == 0
     crds = run("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds"))
     assert crds.returncode == 0, crds.stderr
     for path in sorted((ROOT / "crds").glob("*.yaml")):
         name = yaml.safe_load(path.read_text())["metadata"]["name"]
         assert run("wait", "--for=condition=Established", f"crd/{name}", "--timeout=60s").returncode == 0
-    return run
+    yield run
+    if not there:
+        assert run("delete", "-f", str(ROOT / "crds"), "--timeout=60s").returncode == 0
 
 
 def dry_run(kubectl: Kubectl, manifest: dict[str, Any]) -> Done:
