@@ -54,14 +54,16 @@ class Elector:
             await asyncio.sleep(self.retry_period)
             began = loop.time()
             left = self.renew_deadline - (began - renewed)
+            if left <= 0:
+                raise LeaderLost(f"the Lease {NAME} was not renewed for {self.renew_deadline:.0f} s")
             try:
-                async with asyncio.timeout(max(left, 0)):
+                async with asyncio.timeout(left):
                     held = await self._try()
             except TimeoutError:
-                raise LeaderLost(f"the Lease {NAME} was not renewed for {self.renew_deadline:.0f} s") from None
+                held = False  # the next round says how long it has been
             if held:
                 renewed = began
-            elif self._holder and self._holder != self.identity:
+            elif self._holder not in ("", self.identity):
                 raise LeaderLost(f"the Lease {NAME} is held by {self._holder}")
 
     async def release(self) -> None:
