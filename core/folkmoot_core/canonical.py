@@ -9,44 +9,64 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import Any
 
 from folkmoot_core.errors import Invalid
 
 MAX_INTEGER = 2**53 - 1  # RFC 8785 §3.2.2.3: what an IEEE 754 double holds exactly
 MAX_DEPTH = 64
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def canonical_json(value: Any) -> bytes:
     """RFC 8785 bytes of `value`; raises `Invalid` for floats, big integers, non-ASCII keys or nesting over 64."""
-    _check(value, "$", 0)
+    if not _plain(value, 0):
+        _check(value, "$", 0)
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _plain(value: Any, depth: int) -> bool:
+    """Whether the value is certainly within the subset. Each ledger entry passes here, so it makes no messages; `_check`
+    decides what this leaves open and says what is wrong."""
+    kind = type(value)
+    if kind is str:
+        return value.isascii() or _SURROGATE.search(value) is None
+    if kind is int:
+        return -MAX_INTEGER <= value <= MAX_INTEGER
+    if kind is dict:
+        return depth < MAX_DEPTH and all(
+            type(key) is str and key.isascii() and _plain(item, depth + 1) for key, item in value.items()
+        )  # fmt: skip
+    if kind is list or kind is tuple:
+        return depth < MAX_DEPTH and all(_plain(item, depth + 1) for item in value)
+    return value is None or kind is bool
 
 
 def _check(value: Any, path: str, depth: int) -> None:
     if depth > MAX_DEPTH:
         raise Invalid(f"{path}: nested deeper than {MAX_DEPTH} levels")
-    if value is None or isinstance(value, bool):
-        return
-    if isinstance(value, str):
-        if any(0xD800 <= ord(c) <= 0xDFFF for c in value):
-            raise Invalid(f"{path}: a lone surrogate is not valid Unicode text")
-        return
-    if isinstance(value, int):
-        if abs(value) > MAX_INTEGER:
-            raise Invalid(f"{path}: integer {value} is beyond 2^53-1; write it as a string")
-        return
     if isinstance(value, dict):
         for key, item in value.items():
             if not (isinstance(key, str) and key.isascii()):
                 raise Invalid(f"{path}: key {key!r} is not ASCII text")
             _check(item, f"{path}.{key}", depth + 1)
-        return
-    if isinstance(value, list | tuple):
+    elif isinstance(value, list | tuple):
         for index, item in enumerate(value):
             _check(item, f"{path}[{index}]", depth + 1)
-        return
-    raise Invalid(f"{path}: {type(value).__name__} has no canonical form; use text, integers, lists and maps")
+    else:
+        _check_scalar(value, path)
+
+
+def _check_scalar(value: Any, path: str) -> None:
+    if isinstance(value, str):
+        if _SURROGATE.search(value):
+            raise Invalid(f"{path}: a lone surrogate is not valid Unicode text")
+    elif isinstance(value, int):
+        if abs(value) > MAX_INTEGER:  # not printed: it may have millions of digits
+            raise Invalid(f"{path}: an integer is beyond 2^53-1; write it as a string")
+    elif value is not None:
+        raise Invalid(f"{path}: {type(value).__name__} has no canonical form; use text, integers, lists and maps")
 
 
 def sha256_hex(data: bytes) -> str:

@@ -30,7 +30,9 @@ class Caller:
     expires: int = 0  # epoch seconds
 
 
-def verify(token: str, jwks: str, *, issuer: str, audience: str, namespace: str | None, now: float) -> Caller:
+def verify(  # noqa: PLR0913 - a token, what it is checked with, and what it is checked against
+    token: str, jwks: str, *, issuer: str, audience: str, namespace: str | None, now: float
+) -> Caller:
     """Check obligations 1–6 and return the caller; raises `Unauthorized` with a sentence that holds nothing of the token.
 
     `namespace=None` skips obligation 5: for the operator's endpoint, which serves every tenant.

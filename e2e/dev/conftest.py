@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from devrun import DEMO, Run
+
 from simulator.app import App
 from simulator.scenario import load
 from simulator.server import Server

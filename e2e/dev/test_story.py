@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from devrun import DEMO, Run
+
 from folkmoot_cli.main import main
 
 FILES = (DEMO / "manifests.yaml", DEMO / "sessions.yaml")

@@ -9,16 +9,13 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import ssl
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import uvicorn
@@ -27,6 +24,7 @@ from folkmoot_cli import events as lines
 from folkmoot_cli.dev import follow, world
 from folkmoot_cli.dev.issuer import ISSUER, REFRESH, Issuer
 from folkmoot_cli.dev.layout import LOOPBACK, Layout
+from folkmoot_cli.dev.machine import free_ports, isolation
 from folkmoot_cli.dev.processes import Processes
 from folkmoot_cli.dev.stand_in import StandIn
 from folkmoot_cli.dev.world import World
@@ -39,6 +37,7 @@ from folkmoot_core.plan.types import Installation, Problems
 
 READY_SECONDS = 60.0
 POLL_SECONDS = 0.05
+INTERRUPTED = 130  # 128 + SIGINT, as shells say it
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], summary: str) -> None:
@@ -66,28 +65,6 @@ def run(args: argparse.Namespace) -> int:
     finally:
         if kept is None:
             shutil.rmtree(root, ignore_errors=True)
-
-
-def isolation() -> str:
-    """What holds a sandbox on this machine: bubblewrap where it works, nothing elsewhere."""
-    jail = shutil.which("bwrap")
-    if jail is None:
-        return "none"
-    tried = subprocess.run(  # noqa: S603 - a fixed command, to see whether the kernel lets it
-        [jail, "--unshare-all", "--ro-bind", "/", "/", "true"], capture_output=True, timeout=10, check=False
-    )
-    return "bwrap" if tried.returncode == 0 else "none"
-
-
-def free_ports(doors: Iterable[str]) -> dict[str, int]:
-    """A free loopback port per door. They are held together, so that no two are the same."""
-    with contextlib.ExitStack() as held:
-        ports = {}
-        for door in doors:
-            listener = held.enter_context(socket.socket())
-            listener.bind((LOOPBACK, 0))
-            ports[door] = int(listener.getsockname()[1])
-        return ports
 
 
 class _Server(uvicorn.Server):
@@ -130,23 +107,18 @@ class _Dev:
         stop = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        background: list[asyncio.Task[None]] = [
-            asyncio.create_task(self._endpoint()),
-            asyncio.create_task(self._refresh_tokens()),
-        ]
         work = asyncio.create_task(self._work(started, stop))
-        stopped = asyncio.create_task(stop.wait())
+        others = [asyncio.create_task(c) for c in (self._endpoint(), self._refresh_tokens(), _until(stop))]
         try:
-            waiting: set[asyncio.Task[Any]] = {work, stopped, *background}
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            for task in background:
+            await asyncio.wait({work, *others}, return_when=asyncio.FIRST_COMPLETED)
+            for task in others:
                 if task.done():
-                    task.result()
-            return work.result() if work.done() else 130
+                    task.result()  # raises what ended the endpoint; a plain end is Ctrl-C
+            return work.result() if work.done() else INTERRUPTED
         finally:
-            for task in (work, stopped, *background):
+            for task in (work, *others):
                 task.cancel()
-            await asyncio.gather(work, stopped, *background, return_exceptions=True)
+            await asyncio.gather(work, *others, return_exceptions=True)
             await self._processes.stop()
 
     async def _work(self, started: float, stop: asyncio.Event) -> int:
@@ -318,6 +290,10 @@ class _Dev:
             else "plain processes: a tool can read this machine's files and reach its network"
         )
         _say(f"without a cluster: sandboxes are {jail}; processes share one user and one network; the bus speaks no TLS")
+
+
+async def _until(stop: asyncio.Event) -> None:
+    await stop.wait()
 
 
 def _say(text: str) -> None:
