@@ -31,9 +31,9 @@ def _plain(value: Any, depth: int) -> bool:
     decides what this leaves open and says what is wrong."""
     kind = type(value)
     if kind is str:
-        return value.isascii() or _SURROGATE.search(value) is None
+        return bool(value.isascii()) or _SURROGATE.search(value) is None
     if kind is int:
-        return -MAX_INTEGER <= value <= MAX_INTEGER
+        return bool(-MAX_INTEGER <= value <= MAX_INTEGER)
     if kind is dict:
         return depth < MAX_DEPTH and all(
             type(key) is str and key.isascii() and _plain(item, depth + 1) for key, item in value.items()

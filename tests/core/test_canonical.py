@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import enum
+
 import pytest
 import rfc8785
 from hypothesis import given
@@ -34,6 +36,25 @@ def _nested(depth):
 def test_refuses_what_has_no_canonical_form(value):
     with pytest.raises(Invalid):
         canonical_json({"x": value})
+
+
+class Word(enum.StrEnum):
+    YES = "yes"
+
+
+class Number(enum.IntEnum):
+    ONE = 1
+
+
+def test_subclasses_of_plain_types_are_plain():
+    value = {"word": Word.YES, "number": Number.ONE, "none": None, "list": [True, "é"], "map": {Word.YES: 1}}
+    assert canonical_json(value) == rfc8785.dumps(value)
+
+
+def test_a_refusal_says_where_and_prints_no_number():
+    with pytest.raises(Invalid, match=r"\$\.a\[1\]\.b: an integer is beyond") as refused:
+        canonical_json({"a": [1, {"b": 10**5000}]})
+    assert len(refused.value.message) < 100
 
 
 def test_a_commitment_needs_a_whole_salt_and_hides_equal_payloads():
