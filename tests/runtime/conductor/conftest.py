@@ -53,6 +53,11 @@ class CrashingStore(Store):
         self.crashed = asyncio.Event()
         self.full = False
 
+    def _open(self) -> None:
+        super()._open()
+        assert self._connection is not None
+        self._connection.execute("PRAGMA synchronous=OFF")  # the process dies here, never the machine
+
     async def run(self, work: Any, *args: Any, **kwargs: Any) -> Any:
         if self.crashed.is_set():
             raise Crash
@@ -266,7 +271,7 @@ class World:
     @asynccontextmanager
     async def running(self, store: Store | None = None) -> AsyncIterator[Conductor]:
         """A conductor at work; leaving is a kill, not an end."""
-        conductor = self.make(store)
+        conductor = self.make(store or self.store())
         await conductor.start()
         work = self.work = asyncio.create_task(conductor.run())
         try:
