@@ -116,8 +116,8 @@ class _Dev:
                     task.result()  # raises what ended the endpoint; a plain end is Ctrl-C
             return work.result() if work.done() else INTERRUPTED
         finally:
-            for task in (work, *others):
-                task.cancel()
+            for running in (work, *others):
+                running.cancel()
             await asyncio.gather(work, *others, return_exceptions=True)
             await self._processes.stop()
 
