@@ -118,7 +118,7 @@ def summarize(computed: Iterable[Condition], needed: Sequence[str], *, ready: st
 # Reasons that no waiting will change: a person must edit something.
 STALLED_REASONS = frozenset({
     REASON_INVALID, "GrantExceedsParent", "ResidencyRefused", "NamespaceConflict", "IdentityConflict", "NoExportTarget", "Conflict",
-    "QuorumUnreachable", "ScopeInvalid",
+    "QuorumUnreachable", "ProviderNotAllowed", "NoProviders",
 })  # fmt: skip
 
 
