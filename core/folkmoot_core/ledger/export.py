@@ -20,21 +20,21 @@ TAR_END = b"\0" * (2 * BLOCK)
 README = """The audit log of one Folkmoot tenant, as C2SP tlog-tiles. Nothing here needs our software to be verified.
 
   checkpoint     origin, size and root hash of the log, signed (C2SP tlog-checkpoint)
-  log.vkey       the log's public key; compare it with one you got another way, or this proves wholeness alone
-  tile/          Merkle tree tiles and entry bundles; each entry is one line of JSON
-  artifacts/     content by SHA-256, with openings.jsonl for the salted commitments, where an export carries it
+  log.vkey       the log's public key; compare it with one you got another way, or all this proves is wholeness
+  tile/          Merkle tree tiles and entry bundles (C2SP tlog-tiles); each entry is one line of canonical JSON
+  artifacts/     where the export carries content: files by SHA-256, and openings.jsonl for the salted commitments
 
-Whole log, with Go's reference tool:
+The whole log, with a tool that is not ours:
 
   go run github.com/transparency-dev/tessera/cmd/fsck@v1.0.4 --storage_url=file://$PWD/ --public_key=log.vkey --ui=false
 
-The same, and the hash links, sequence and openings, with ours:
+The same, and hash links, sequence, identity and openings, with ours (KEY: the vkey you were given):
 
-  folkmoot verify . --key log.vkey
+  folkmoot verify . --key KEY
 
-One entry, by hand: a bundle is a repetition of 2 bytes length (big endian) and that many bytes of JSON.
-
-  tail -c +3 tile/entries/000.p/* | head -c 400
+An entry by hand: a bundle under tile/entries/ is, for each of up to 256 entries, two bytes of length (big endian) and that
+many bytes. The SHA-256 of a zero byte and an entry is its leaf hash: 32 bytes of the tile under tile/0/ with the same
+number, and the "prev" of the entry after it.
 """
 
 
