@@ -19,10 +19,11 @@ from folkmoot_core import names
 from folkmoot_runtime import log as logs
 from folkmoot_runtime import web
 from folkmoot_runtime.bus.accounts import Accounts
-from folkmoot_runtime.bus.connection import Login, RedisError, connect
+from folkmoot_runtime.bus.connection import RedisError, connect
 from folkmoot_runtime.bus.directory import ConductorDirectory
 from folkmoot_runtime.bus.door import Door
 from folkmoot_runtime.bus.recorder import Recorder
+from folkmoot_runtime.bus.resp import Login
 from folkmoot_runtime.bus.router import Router
 from folkmoot_runtime.bus.server import Paths, paths
 from folkmoot_runtime.bus.upkeep import Upkeep
@@ -92,7 +93,7 @@ async def run(settings: Settings) -> None:
     login = prepare(where)
     certificate = ServingCertificate(settings, trust, where.run)
     await certificate.obtain()
-    redis = connect(f"unix://{where.socket}", login, None)
+    redis = connect(f"unix://{where.socket}", login, keep=True)
     directory = ConductorDirectory(settings.conductor_url, settings.token_file(names.AUDIENCE_CONDUCTOR), trust, settings.timeout)
     accounts = Accounts(redis, settings.tenant)
     token = None if settings.ledger_url.startswith("unix://") else settings.token_file(names.AUDIENCE_LEDGER)

@@ -19,7 +19,8 @@ from folkmoot_core import names
 from folkmoot_core.credentials import CredentialAnswer
 from folkmoot_core.errors import LimitReached
 from folkmoot_core.signing import fingerprint
-from folkmoot_runtime.bus.connection import GROUP, ROUTER_GROUP, ResponseError
+from folkmoot_runtime.bus.connection import ResponseError
+from folkmoot_runtime.bus.resp import GROUP, ROUTER_GROUP
 
 log = logging.getLogger(__name__)
 LIFETIME = 3600  # seconds a password and a key's registration are good for

@@ -1,72 +1,56 @@
-"""How this package connects to Valkey: one place for the settings that redis-py's defaults get wrong.
+"""The router's connection to Valkey: redis-py, with the settings that its defaults get wrong. Participants use `resp.py`.
 
-runtime.md §3.3: by default it retries ten times in silence, which stores an entry twice when only the reply was lost, and lets
-a blocking read fail after a minute. Here nothing is retried underneath; callers retry with the same request_id.
+runtime.md §3.3: by default it retries ten times in silence, which stores an entry twice when only the reply was lost. Here
+nothing is retried underneath; the router looks at what is pending instead.
 """
 
 from __future__ import annotations
 
-import ssl
-from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from redis.asyncio import Connection, ConnectionPool, Redis, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio import Connection, ConnectionPool, Redis, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from folkmoot_core.errors import Invalid
-from folkmoot_runtime.trust import Trust
+from folkmoot_runtime.bus.resp import COMMAND_TIMEOUT, LOOPBACK, MAX_BLOCK, Login
 
 __all__ = [
-    "AuthenticationError", "Login", "NoPermissionError", "RedisConnectionError", "RedisError", "ResponseError", "connect",
+    "AuthenticationError", "NoPermissionError", "RedisConnectionError", "RedisError", "ResponseError", "connect",
 ]  # fmt: skip
 
-GROUP = "participant"  # consumer group of every inbox; a consumer per pod
-ROUTER_GROUP = "router"  # consumer group of every outbox; one consumer
-MAX_BLOCK = 2.0  # seconds of one blocking read
-COMMAND_TIMEOUT = 5.0  # seconds one command may take; a blocking read may take MAX_BLOCK more
-CONNECT_TIMEOUT = 5.0
+
+class _Kept(UnixDomainSocketConnection):
+    """The router's own connections are not those to be closed when clients take too much memory."""
+
+    async def on_connect(self) -> None:
+        await super().on_connect()
+        await self.send_command("CLIENT", "NO-EVICT", "ON")
+        await self.read_response()
 
 
-@dataclass(frozen=True)
-class Login:
-    """Whom a connection authenticates as."""
+def connect(url: str, login: Login, *, keep: bool = False) -> Any:
+    """A client that connects on first use. `url`: unix:///path, or redis:// on the loopback. `keep`: for the router itself.
 
-    username: str
-    password: str = field(repr=False)
-
-
-class _TrustedConnection(SSLConnection):
-    """TLS with our context: redis-py's own would trust the system's CAs as well."""
-
-    def __init__(self, *, context: ssl.SSLContext, **options: Any) -> None:
-        super().__init__(**options)
-        self.ssl_context.context = context
-
-
-def connect(url: str, login: Login, trust: Trust | None) -> Any:
-    """A client that connects on first use. `url`: rediss://host:port, redis://loopback:port or unix:///path.
-
-    Typed loosely: redis-py's annotations are unions over protocols and encodings that we do not use.
+    Bytes that are no UTF-8 are replaced, not refused: agents write what they like into their outboxes, and the router must be
+    able to read it in order to refuse it. Typed loosely: redis-py's annotations are unions over protocols that we do not use.
     """
     parts = urlsplit(url)
     options: dict[str, Any] = {
         "username": login.username, "password": login.password, "protocol": 2, "decode_responses": True,
-        "socket_timeout": COMMAND_TIMEOUT + MAX_BLOCK, "socket_connect_timeout": CONNECT_TIMEOUT,
+        "encoding_errors": "replace", "socket_timeout": COMMAND_TIMEOUT + MAX_BLOCK, "socket_connect_timeout": COMMAND_TIMEOUT,
         "retry": Retry(NoBackoff(), 0), "driver_info": None,
     }  # fmt: skip
     kind: type[Any]
     where: dict[str, Any]
     if parts.scheme == "unix":
-        kind, where = UnixDomainSocketConnection, {"path": parts.path}
-    elif parts.scheme == "rediss" and trust is not None and parts.hostname:
-        kind, where = _TrustedConnection, {"host": parts.hostname, "port": parts.port or 6379, "context": trust.client_context()}
-    elif parts.scheme == "redis" and parts.hostname in ("127.0.0.1", "localhost", "::1"):
+        kind, where = _Kept if keep else UnixDomainSocketConnection, {"path": parts.path}
+    elif parts.scheme == "redis" and parts.hostname in LOOPBACK:
         kind, where = Connection, {"host": parts.hostname, "port": parts.port or 6379}
     else:
-        raise Invalid(f"bus URL {url!r}: expected rediss://host:port, unix:///path, or redis:// on the loopback")
+        raise Invalid(f"router's bus URL {url!r}: expected unix:///path, or redis:// on the loopback")
     pool: Any = ConnectionPool(connection_class=kind, max_connections=16, **options, **where)
     return Redis.from_pool(pool)

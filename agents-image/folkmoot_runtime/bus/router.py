@@ -18,8 +18,9 @@ from folkmoot_core.messages import Envelope
 from folkmoot_core.names import CORE
 from folkmoot_core.routing import Context, Decision, Deliver, Refuse, Waiting
 from folkmoot_runtime.bus.accounts import Accounts
-from folkmoot_runtime.bus.connection import ROUTER_GROUP, RedisError, ResponseError
+from folkmoot_runtime.bus.connection import RedisError, ResponseError
 from folkmoot_runtime.bus.directory import Directory
+from folkmoot_runtime.bus.resp import ROUTER_GROUP
 
 log = logging.getLogger(__name__)
 CONSUMER = "router"
@@ -28,6 +29,8 @@ BLOCK_MS = 1000
 MAX_OWED = 5000  # records the ledger has not taken: then routing waits, for nothing happens off the record
 MAX_CORE_INBOX = 5000  # messages the conductor has not read: then the outboxes keep theirs
 PAUSE_SECONDS = 0.5
+MAX_OUTBOX = 2000  # messages in an agent's outbox: the router takes them faster than any honest agent writes them
+MAX_OUTBOX_BYTES = 32 * 1024 * 1024
 
 
 class Router:
@@ -59,8 +62,7 @@ class Router:
     async def step(self, block_ms: int) -> int:
         """One read of all outboxes, and the settling of what it gave; returns how many messages that was."""
         owners = {names.outbox_key(self._tenant, each): each for each in sorted(self._directory.participants())}
-        for owner in owners.values():
-            await self._accounts.ensure_streams(owner)
+        await self.stop_floods()  # before reading: what is too large to hold must not be read
         start = "0" if self._recover else ">"
         block = None if self._recover else block_ms
         answer = await self._redis.xreadgroup(ROUTER_GROUP, CONSUMER, dict.fromkeys(owners, start), count=BATCH, block=block)
@@ -72,6 +74,31 @@ class Router:
         if not settled:
             self._recover = False
         return settled
+
+    async def stop_floods(self) -> None:
+        """An agent may write its own outbox without bound; ACLs cannot limit that. One that does loses its messages, and its
+        user for a while; on record."""
+        participants = sorted(self._directory.participants())
+        sizes = self._redis.pipeline(transaction=False)
+        for participant in participants:
+            await self._accounts.ensure_streams(participant)
+            outbox = names.outbox_key(self._tenant, participant)
+            sizes.xlen(outbox)
+            sizes.memory_usage(outbox, samples=0)
+        found = iter(await sizes.execute())
+        for participant, length, size in zip(participants, found, found, strict=False):
+            if participant != CORE and (length > MAX_OUTBOX or (size or 0) > MAX_OUTBOX_BYTES):
+                await self._stop_flood(participant, int(length))
+
+    async def _stop_flood(self, participant: str, length: int) -> None:
+        await self._accounts.remove(participant, block=True)
+        await self._redis.delete(names.outbox_key(self._tenant, participant))  # first: at the memory limit only this works
+        self._accounts.forget_streams()
+        await self._accounts.ensure_streams(participant)
+        transaction = self._redis.pipeline(transaction=True)
+        owe(transaction, self._tenant, Note("bus.refused", participant, {"reason": "Flooded", "messages": length}))
+        await transaction.execute()
+        log.error("outbox flooded; its messages were refused", extra={"participant": participant, "messages": length})
 
     async def _held_back(self) -> bool:
         owed = await self._redis.xlen(names.record_key(self._tenant))

@@ -22,6 +22,7 @@ from folkmoot_runtime.settings import Settings, from_environment
 MINIMUM = (7, 2)  # ACL selectors with `client|setinfo`, XAUTOCLAIM that drops deleted entries
 MAX_SOCKET_PATH = 100  # bytes; the kernel's limit is 107
 MAX_MEMORY = "256mb"  # noeviction: at the limit, writes are refused and reads go on
+MAX_CLIENTS = "64mb"  # what all clients' commands and replies may take; beyond, the biggest is disconnected, the router never
 MAX_BULK = "1mb"  # largest single argument; a message's body is at most 512 KiB
 POLL_SECONDS = 0.2
 
@@ -107,7 +108,8 @@ def configuration(url: str, where: Paths, listen: str) -> str:
         f"unixsocket {where.socket}", "unixsocketperm 770",
         # Losing an acknowledged message is not an option, and `everysec` loses some on a mere kill (runtime.md §3.1).
         "appendonly yes", "appendfsync always", "aof-load-truncated yes", 'save ""',
-        f"maxmemory {MAX_MEMORY}", "maxmemory-policy noeviction", f"proto-max-bulk-len {MAX_BULK}",
+        f"maxmemory {MAX_MEMORY}", "maxmemory-policy noeviction", f"maxmemory-clients {MAX_CLIENTS}",
+        f"proto-max-bulk-len {MAX_BULK}",
         "client-query-buffer-limit 4mb", "maxclients 512", "tcp-keepalive 60", "acllog-max-len 64",
     ]  # fmt: skip
     if parts.scheme == "rediss":

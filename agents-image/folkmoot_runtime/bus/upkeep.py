@@ -12,11 +12,11 @@ from typing import Any
 from folkmoot_core import names, routing
 from folkmoot_core.errors import Invalid
 from folkmoot_core.messages import Envelope
-from folkmoot_core.names import CORE
 from folkmoot_core.routing import Dead, Resend, Waiting
 from folkmoot_runtime.bus.accounts import Accounts
-from folkmoot_runtime.bus.connection import GROUP, RedisError
+from folkmoot_runtime.bus.connection import RedisError
 from folkmoot_runtime.bus.directory import Directory
+from folkmoot_runtime.bus.resp import GROUP
 from folkmoot_runtime.bus.router import Note, Router, await_ack, owe, tell
 
 log = logging.getLogger(__name__)
@@ -24,8 +24,6 @@ EVERY_SECONDS = 1.0
 DUE_AT_ONCE = 100
 MAX_DEAD = 10_000  # entries of the dead stream; the ledger keeps the record for good
 MAX_SEEN = 100_000  # remembered request ids
-MAX_OUTBOX = 2000  # messages in an agent's outbox: the router takes them faster than any honest agent writes them
-MAX_OUTBOX_BYTES = 32 * 1024 * 1024
 
 
 class Upkeep:
@@ -51,10 +49,7 @@ class Upkeep:
         """Everything that is due. Floods first: at the memory limit, only taking away works."""
         now_ms = await self._now_ms()
         participants = sorted(self._directory.participants())
-        for participant in participants:
-            await self._accounts.ensure_streams(participant)
-            if participant != CORE:
-                await self._stop_flood(participant)
+        await self._router.stop_floods()
         await self._overdue(now_ms)
         for participant in participants:
             await self._poison(participant, now_ms)
@@ -123,22 +118,6 @@ class Upkeep:
                     await self._bury(routing.poisonous(Envelope.from_fields(found[0][1]), now_ms))
                 except (IndexError, Invalid):  # deleted meanwhile, or no message at all: nothing to tell anybody
                     await self._redis.xack(inbox, GROUP, item["message_id"])
-
-    async def _stop_flood(self, participant: str) -> None:
-        """An agent may write its own outbox without bound; ACLs cannot limit that, so it loses its user for a while."""
-        outbox = names.outbox_key(self._tenant, participant)
-        length = await self._redis.xlen(outbox)
-        size = await self._redis.memory_usage(outbox, samples=5) or 0
-        if length <= MAX_OUTBOX and size <= MAX_OUTBOX_BYTES:
-            return
-        await self._accounts.remove(participant, block=True)
-        await self._redis.delete(outbox)
-        self._accounts.forget_streams()
-        await self._accounts.ensure_streams(participant)
-        transaction = self._redis.pipeline(transaction=True)
-        owe(transaction, self._tenant, Note("bus.refused", participant, {"reason": "Flooded", "messages": int(length)}))
-        await transaction.execute()
-        log.error("outbox flooded; its messages were refused", extra={"participant": participant, "messages": length})
 
     async def _trim(self, inbox: str) -> None:
         """Delete what every reader is done with: acknowledging alone never frees memory. The last delivered id is read before

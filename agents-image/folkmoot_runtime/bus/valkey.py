@@ -11,15 +11,15 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from folkmoot_core import names
 from folkmoot_core.errors import Invalid, Unavailable
 from folkmoot_core.messages import Envelope
 from folkmoot_core.signing import SigningKey
-from folkmoot_runtime.bus.connection import GROUP, MAX_BLOCK, Login, RedisError, connect
 from folkmoot_runtime.bus.credentials import Credentials, RouterDoor
 from folkmoot_runtime.bus.interface import Delivery
+from folkmoot_runtime.bus.resp import COMMAND_TIMEOUT, GROUP, MAX_BLOCK, BusError, Connection, Login, entries
 from folkmoot_runtime.settings import Settings
 from folkmoot_runtime.trust import Trust
 
@@ -32,6 +32,8 @@ TIMEOUT = 20.0  # seconds that one call may take with all its retries
 FIRST_WAIT = 0.05
 LONGEST_WAIT = 1.0
 BATCH = 32  # deliveries handed out at once
+MOST_PENDING = 1000  # deliveries in hand that are looked at
+Entry = tuple[str, dict[str, str]]
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,8 @@ class Seat:
 class _Session:
     """Connections under one password. Blocking reads have their own, so that they delay nothing."""
 
-    commands: Any
-    blocking: Any
+    commands: Connection
+    blocking: Connection
     renew_at: float  # epoch seconds
 
     async def aclose(self) -> None:
@@ -76,8 +78,8 @@ class ValkeyBus:
 
     async def send(self, envelope: Envelope) -> None:
         """See `Bus.send`. A lost reply leads to a second entry with the same request_id, which the router drops."""
-        fields: dict[Any, Any] = dict(self.key.sign(envelope).to_fields())
-        await self._command(lambda redis: redis.xadd(self._outbox, fields))
+        words = [word for pair in self.key.sign(envelope).to_fields().items() for word in pair]
+        await self._command(lambda bus: bus.call("XADD", self._outbox, "*", *words))
 
     async def receive(self, block: float) -> list[Delivery]:
         """See `Bus.receive`."""
@@ -95,18 +97,18 @@ class ValkeyBus:
 
     async def done(self, delivery_id: str) -> None:
         """See `Bus.done`."""
-        await self._command(lambda redis: redis.xack(self._inbox, GROUP, delivery_id))
+        await self._command(lambda bus: bus.call("XACK", self._inbox, GROUP, delivery_id))
         self._in_hand.discard(delivery_id)
 
     async def alive(self) -> None:
         """See `Bus.alive`."""
 
-        async def beat(redis: Any) -> None:
-            await redis.set(self._alive, self._seat.pod, ex=ALIVE_SECONDS)
-            mine = set(await self._pending_ids(redis))
+        async def beat(bus: Connection) -> None:
+            await bus.call("SET", self._alive, self._seat.pod, "EX", ALIVE_SECONDS)
+            mine = set(await self._pending_ids(bus))
             self._in_hand &= mine  # another pod took over what is missing: renewing would steal it back
             if self._in_hand:
-                await redis.xclaim(self._inbox, GROUP, self._seat.pod, 0, sorted(self._in_hand), justid=True)
+                await bus.call("XCLAIM", self._inbox, GROUP, self._seat.pod, 0, *sorted(self._in_hand), "JUSTID")
 
         await self._command(beat)
 
@@ -114,18 +116,18 @@ class ValkeyBus:
         """See `Bus.aclose`."""
         await self._drop(self._session)
 
-    async def _missed(self, redis: Any) -> list[Any]:
+    async def _missed(self, bus: Connection) -> list[Entry]:
         """Deliveries to this pod that it does not hold: a predecessor's, or those of a reply that was lost.
 
         Not XREADGROUP with id 0: that raises the delivery count of everything in hand, and the router takes a high count for
         a message that kills its readers.
         """
-        ids = [each for each in await self._pending_ids(redis) if each not in self._in_hand][:BATCH]
-        return list(await redis.xclaim(self._inbox, GROUP, self._seat.pod, 0, ids)) if ids else []
+        ids = [each for each in await self._pending_ids(bus) if each not in self._in_hand][:BATCH]
+        return entries(await bus.call("XCLAIM", self._inbox, GROUP, self._seat.pod, 0, *ids)) if ids else []
 
-    async def _pending_ids(self, redis: Any) -> list[str]:
-        pending = await redis.xpending_range(self._inbox, GROUP, min="-", max="+", count=1000, consumername=self._seat.pod)
-        return [str(item["message_id"]) for item in pending]
+    async def _pending_ids(self, bus: Connection) -> list[str]:
+        pending = await bus.call("XPENDING", self._inbox, GROUP, "-", "+", MOST_PENDING, self._seat.pod)
+        return [item[0] for item in pending]
 
     async def _take_over(self) -> list[Delivery]:
         """What a pod that died had in hand. XAUTOCLAIM's idle time is the atomic guard; there is no lock to be left behind."""
@@ -134,20 +136,20 @@ class ValkeyBus:
             return []
         self._took_over = now
         answer = await self._command(
-            lambda redis: redis.xautoclaim(self._inbox, GROUP, self._seat.pod, TAKE_OVER_MS, "0-0", count=BATCH)
+            lambda bus: bus.call("XAUTOCLAIM", self._inbox, GROUP, self._seat.pod, TAKE_OVER_MS, "0-0", "COUNT", BATCH)
         )
-        return await self._accept([item for item in answer[1] if item[0] not in self._in_hand])
+        return await self._accept([item for item in entries(answer[1]) if item[0] not in self._in_hand])
 
-    async def _read(self, block: float) -> list[Any]:
-        async def read(session: _Session) -> list[Any]:
-            answer = await session.blocking.xreadgroup(
-                GROUP, self._seat.pod, {self._inbox: ">"}, count=BATCH, block=max(1, int(block * 1000))
-            )
-            return list(answer[0][1]) if answer else []
+    async def _read(self, block: float) -> list[Entry]:
+        words = ("XREADGROUP", "GROUP", GROUP, self._seat.pod, "COUNT", BATCH, "BLOCK", max(1, int(block * 1000)))
+
+        async def read(session: _Session) -> list[Entry]:
+            answer = await session.blocking.call(*words, "STREAMS", self._inbox, ">", timeout=COMMAND_TIMEOUT + block)
+            return entries(answer[0][1]) if answer else []
 
         return await self._attempt(read, once=True)
 
-    async def _accept(self, items: list[Any]) -> list[Delivery]:
+    async def _accept(self, items: list[Entry]) -> list[Delivery]:
         """Parse what was handed out. What is no envelope cannot come from the router: it is logged and put away, and the
         router's own deadline tells the sender."""
         deliveries = []
@@ -160,7 +162,7 @@ class ValkeyBus:
                 await self.done(delivery_id)
         return deliveries
 
-    async def _command(self, act: Callable[[Any], Awaitable[Result]]) -> Result:
+    async def _command(self, act: Callable[[Connection], Awaitable[Result]]) -> Result:
         async def on_session(session: _Session) -> Result:
             return await act(session.commands)
 
@@ -177,8 +179,10 @@ class ValkeyBus:
                     try:
                         session = await self._open()
                         return await act(session)
-                    except (RedisError, OSError) as error:
-                        last = type(error).__name__  # a server's error text may quote what was sent
+                    except BusError as error:
+                        last = error.code
+                    except OSError as error:  # TimeoutError is one
+                        last = type(error).__name__
                     except Unavailable as error:
                         last = error.message
                     await self._drop(session)
@@ -199,8 +203,13 @@ class ValkeyBus:
             login = Login(answer.username, answer.password)
             now = time.time()
             renew_at = now + max(answer.expires - now, 0.0) * 2 / 3
-            clients = [connect(self._url, login, self._trust) for _ in range(2)]
-            self._session = _Session(clients[0], clients[1], renew_at)
+            commands = await Connection.open(self._url, login, self._trust)
+            try:
+                blocking = await Connection.open(self._url, login, self._trust)
+            except BaseException:
+                await commands.aclose()
+                raise
+            self._session = _Session(commands, blocking, renew_at)
             return self._session
 
     async def _drop(self, failed: _Session | None) -> None:

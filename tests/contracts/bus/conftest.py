@@ -23,11 +23,12 @@ from folkmoot_core.resources import AgentSpec
 from folkmoot_core.signing import SigningKey
 from folkmoot_runtime.bus.__main__ import prepare, reach
 from folkmoot_runtime.bus.accounts import Accounts
-from folkmoot_runtime.bus.connection import Login, connect
+from folkmoot_runtime.bus.connection import connect
 from folkmoot_runtime.bus.directory import DocumentDirectory
 from folkmoot_runtime.bus.interface import Bus
 from folkmoot_runtime.bus.memory import MemoryHub
 from folkmoot_runtime.bus.recorder import Recorder
+from folkmoot_runtime.bus.resp import Login
 from folkmoot_runtime.bus.router import Router
 from folkmoot_runtime.bus.server import Paths, configuration, find_binary
 from folkmoot_runtime.bus.upkeep import Upkeep
@@ -85,7 +86,7 @@ class Server:
         file.write_text(configuration(self.url, self.paths, "127.0.0.1"))
         quiet = asyncio.subprocess.DEVNULL
         self._process = await asyncio.create_subprocess_exec(find_binary(tls=False), str(file), stdout=quiet, stderr=quiet)
-        probe = connect(self.url, self.login, None)
+        probe = connect(self.url, self.login)
         await reach(probe)
         await probe.aclose()
 
@@ -138,7 +139,7 @@ class ValkeyWorld:
         self._open: list[Any] = []
 
     async def restart_router(self) -> None:
-        self.redis = connect(self.server.url, self.server.login, None)
+        self.redis = connect(self.server.url, self.server.login)
         self._open.append(self.redis)
         self.accounts = Accounts(self.redis, TENANT)
         self.router = Router(self.redis, TENANT, self.directory, self.accounts)
@@ -267,7 +268,7 @@ async def shared_hostile() -> AsyncIterator[Any]:
     world = ValkeyWorld(Server(directory))
     await world.server.start()
     await world.restart_router()
-    hostile = connect(world.server.url, await world.login_of("athena"), None)
+    hostile = connect(world.server.url, await world.login_of("athena"))
     await world.accounts.ensure_streams("hermes")
     yield hostile
     await hostile.aclose()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from folkmoot_core import names
-from folkmoot_runtime.bus import upkeep
+from folkmoot_runtime.bus import router
 from folkmoot_runtime.bus.connection import AuthenticationError, NoPermissionError, RedisConnectionError, connect
 
 pytestmark = [pytest.mark.contract]
@@ -92,7 +92,7 @@ async def test_without_a_password_nothing_answers(valkey: Any) -> None:
 
 
 async def test_rubbish_in_the_own_outbox_is_refused_and_forgotten(valkey: Any, message: Any) -> None:
-    hostile = connect(valkey.server.url, await valkey.login_of("athena"), None)
+    hostile = connect(valkey.server.url, await valkey.login_of("athena"))
     core = await valkey.join("core")
     hermes = await valkey.join("hermes")
     deep = "[" * 5000
@@ -111,9 +111,9 @@ async def test_rubbish_in_the_own_outbox_is_refused_and_forgotten(valkey: Any, m
 
 
 async def test_a_flooding_agent_loses_its_user_and_harms_nobody(valkey: Any, message: Any) -> None:
-    hostile = connect(valkey.server.url, await valkey.login_of("athena"), None)
+    hostile = connect(valkey.server.url, await valkey.login_of("athena"))
     pipeline = hostile.pipeline(transaction=False)
-    for _ in range(upkeep.MAX_OUTBOX + 1):
+    for _ in range(router.MAX_OUTBOX + 1):
         pipeline.xadd(OUTBOX, {"a": "1"})
     await pipeline.execute()
     await valkey.upkeep.once()
@@ -128,8 +128,25 @@ async def test_a_flooding_agent_loses_its_user_and_harms_nobody(valkey: Any, mes
     await hostile.aclose()
 
 
+async def test_one_message_too_large_to_hold_is_never_read(valkey: Any) -> None:
+    hostile = connect(valkey.server.url, await valkey.login_of("athena"))
+    await hostile.xadd(OUTBOX, {f"f{number}": "x" * 1_000_000 for number in range(35)})
+    assert await valkey.router.step(1) == 0
+    assert [each["reason"] for each in await valkey.recorded("bus.refused")] == ["Flooded"]
+    await hostile.aclose()
+
+
+async def test_bytes_that_are_no_text_are_refused_like_any_rubbish(valkey: Any, message: Any) -> None:
+    hostile = connect(valkey.server.url, await valkey.login_of("athena"))
+    await hostile.xadd(OUTBOX, {b"\xff\xfe": b"\xff", "request_id": b"\xf0\x28"})
+    await hostile.xadd(OUTBOX, {**message("athena", "core", "heartbeat", "beat-0001").to_fields(), "body": b'{"a": "\xff"}'})
+    await valkey.settle()
+    assert [each["reason"] for each in await valkey.recorded("bus.refused")] == ["Malformed", "BadSignature"]
+    await hostile.aclose()
+
+
 async def test_an_agent_that_left_the_document_is_disconnected(valkey: Any, make_document: Any) -> None:
-    gone = connect(valkey.server.url, await valkey.login_of("athena"), None)
+    gone = connect(valkey.server.url, await valkey.login_of("athena"))
     await gone.ping()
     valkey.directory.replace(make_document("hermes"))
     await valkey.upkeep.once()
