@@ -7,6 +7,7 @@ mTLS with the operator's client certificate; one bounded pool; every call has a 
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import tarfile
@@ -116,9 +117,10 @@ class HttpConductor:
         url, host = self._url(tenant, path)
         headers = {"Content-Type": "application/json"} if body is not None else {}
         what = f"{method} {path}"
+        data = io.BytesIO(body.encode()) if body is not None else None  # a session's inputs may be megabytes: sent in pieces
         try:
             async with self.session.request(
-                method, url, data=body, headers=headers, server_hostname=host, timeout=TIMEOUT
+                method, url, data=data, headers=headers, server_hostname=host, timeout=TIMEOUT
             ) as response:
                 content = await response.content.read(MAX_ANSWER + 1)
         except (aiohttp.ClientError, TimeoutError) as error:

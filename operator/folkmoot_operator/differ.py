@@ -17,6 +17,11 @@ from folkmoot_operator.kinds import LIST_KEYS, Obj, annotations_of
 
 # Under these names the API server rewrites quantities to their canonical form ("1000m" to "1").
 _QUANTITIES: Final = ("limits", "requests", "hard", "capacity", "default", "defaultRequest", "max", "min", "sizeLimit")
+# Plain booleans that the API server leaves out when they are false. Others (automountServiceAccountToken …) it keeps, and there
+# an absent false is drift.
+_OMITTED_FALSE: Final = (
+    "publishNotReadyAddresses", "hostNetwork", "hostPID", "hostIPC", "hostUsers", "stdin", "stdinOnce", "tty", "readOnly", "paused",
+)  # fmt: skip
 _QUANTITY: Final = re.compile(r"([0-9.]+)(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?")
 _UNITS: Final[dict[str, Decimal | int]] = {"m": Decimal("0.001"), "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15,
                  "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50}  # fmt: skip
@@ -46,7 +51,7 @@ def _differs(want: Any, have: Any, path: str, field: str, *, quantity: bool) -> 
         return _lists(want, have, path, field)
     if quantity and amount(want) is not None and amount(want) == amount(have):
         return ""
-    if have is None and want in ({}, [], "", None):  # omitted by the API server
+    if have is None and (want in ({}, [], "", None) or (want is False and field in _OMITTED_FALSE)):
         return ""
     return "" if want == have else path
 

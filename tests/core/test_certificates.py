@@ -79,7 +79,12 @@ def test_strong_keys_are_taken(authority, key):
 
 
 @pytest.mark.parametrize(
-    "key", [ec.generate_private_key(ec.SECP256K1()), rsa.generate_private_key(65537, 1024), dsa.generate_private_key(2048)]
+    "key",
+    [
+        ec.generate_private_key(ec.SECP256K1()),
+        rsa.generate_private_key(65537, 1024),  # noqa: S505 - weak on purpose
+        dsa.generate_private_key(2048),
+    ],
 )
 def test_weak_and_unknown_keys_are_refused(key):
     with pytest.raises(Invalid, match="key"):

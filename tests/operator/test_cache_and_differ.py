@@ -131,6 +131,13 @@ def test_another_intent_is_a_difference_even_if_all_fields_agree():
     assert with_intent(deployment(replicas=1)) == after
 
 
+def test_a_false_that_the_server_leaves_out_is_none_but_one_that_it_keeps_is_drift():
+    intent = with_intent(deployment(publishNotReadyAddresses=False))
+    assert difference(intent, {**intent, "spec": {}}) == ""
+    intent = with_intent(deployment(automountServiceAccountToken=False))
+    assert difference(intent, {**intent, "spec": {}}) == "spec.automountServiceAccountToken"
+
+
 def test_text_that_looks_like_a_quantity_is_text_elsewhere():
     intent = with_intent({"metadata": {"name": "c"}, "data": {"v": "1000m"}})
     assert difference(intent, {**intent, "data": {"v": "1"}}) == "data.v"
