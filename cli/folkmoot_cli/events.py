@@ -8,6 +8,7 @@ version does not know is shown by its name.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,6 +20,7 @@ from folkmoot_core.sessions import ENDED, add_cost, preview
 
 Event = Mapping[str, Any]
 MAX_TEXT = 160
+_SAID = re.compile(r'"(?:summary|reason)": "((?:[^"\\]|\\.)*)"')
 _GOOD = frozenset({"Succeeded", "Approved", "Accepted", "For", "done"})
 _BAD = frozenset({"Failed", "Blocked", "Rejected", "Escalated", "failed", "Cancelled"})
 
@@ -198,8 +200,7 @@ def _result(event: Event) -> list[Line]:
     first = (
         f"answer     {agent} → {need} ({_text(event.get('model'))}, {tokens}, {money(event.get('cost'), event.get('currency'))})"
     )
-    said = _object(event.get("preview"))
-    words = _text(said.get("summary") or said.get("reason") or ("" if said else event.get("preview")))
+    words = _text(_said(str(event.get("preview") or "")))
     return [Line(first), *([Line(f"             “{words}”", "dim")] if words else [])]
 
 
@@ -284,10 +285,12 @@ def _text(value: object, limit: int = MAX_TEXT) -> str:
     return " ".join(preview(str(value), limit * 4).split())[:limit] if value is not None else ""
 
 
-def _object(text: object) -> Mapping[str, Any]:
-    """The JSON object in a preview; a preview that was cut is none."""
+def _said(text: str) -> str:
+    """What a person reads of a preview: structured output's summary or reason, else the text. A preview may be cut anywhere."""
+    if not text.startswith("{"):
+        return text
+    found = _SAID.search(text)
     try:
-        found = json.loads(text) if isinstance(text, str) else None
+        return str(json.loads(f'"{found.group(1)}"')) if found else ""
     except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
+        return ""

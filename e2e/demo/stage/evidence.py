@@ -41,9 +41,9 @@ def unpack(target: Path) -> Evidence:
     return Evidence(target, checkpoints[0].parent, keys[0])
 
 
-def verify(folkmoot: Path, evidence: Evidence) -> str:
-    """`folkmoot verify` on the tar; raises `Failed` unless it says yes."""
-    done = attempt([folkmoot, "verify", evidence.tar])
+def verify(folkmoot: Path, evidence: Evidence, key: str = "") -> str:
+    """`folkmoot verify` on the tar; raises `Failed` unless it says yes. `key`: the log's, got another way than from the log."""
+    done = attempt([folkmoot, "verify", evidence.tar, *(["--key", key] if key else [])])
     if done.returncode != 0:
         raise Failed(f"folkmoot verify says no:\n{done.stdout}{done.stderr}")
     return done.stdout.strip()

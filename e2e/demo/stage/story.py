@@ -9,7 +9,8 @@ from pathlib import Path
 
 from folkmoot_cli.events import Story
 from folkmoot_cli.following import cost_table
-from folkmoot_cli.output import console, rich_table
+from folkmoot_cli.output import rich_table
+from rich.console import Console
 
 from . import evidence, install, network, tenants
 from .cluster import Cluster, Manifest
@@ -121,14 +122,16 @@ def _evidence(cluster: Cluster, seen: Seen) -> None:
     with step("acme's log exported through the conductor's door"):
         seen.evidence = evidence.fetch(cluster, FOLKMOOT, "acme", OUT)
     with step("folkmoot verify, offline"):
-        seen.verified = evidence.verify(FOLKMOOT, seen.evidence)
+        tenant = cluster.get(PLURALS["Tenant"], "acme") or {}
+        seen.verified = evidence.verify(FOLKMOOT, seen.evidence, tenant["status"]["audit"]["vkey"])
     with step("Tessera's fsck on the same log"):
         seen.checked = evidence.fsck(cluster, seen.evidence)
 
 
 def screen(cluster: Cluster, seen: Seen) -> None:
     """The last screen."""
-    out, story = console(), seen.story
+    story = seen.story
+    out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 140)
     title("What happened")
     for namespace in (ACME, GLOBEX):
         out.print(rich_table(f"Pods of {namespace}", ("POD", "CONTAINERS", "PHASE", "RESTARTS"), _pods(cluster, namespace)))
@@ -157,9 +160,9 @@ def screen(cluster: Cluster, seen: Seen) -> None:
     for line in seen.reached.lines():
         say(f"  {line}")
     say(f"\nEvidence ({seen.evidence.tar.relative_to(ROOT)})")
-    for line in seen.verified.splitlines():
-        say(f"  folkmoot verify: {line}")
-    say(f"  tessera fsck:    {seen.checked}")
+    for line in seen.verified.split("\n\n")[:2]:  # what it is, and each check; the counts by type are for a person who asks
+        say("  folkmoot verify: " + line.replace("\n", "\n                   "))
+    say(f"  tessera fsck:    {seen.checked[seen.checked.find('] ') + 2 :]}")
     title("The cluster stays up. To look around")
     say(f"  export KUBECONFIG={cluster.kubeconfig} PATH={Path(cluster.kubectl_program).parent}:{FOLKMOOT.parent}:$PATH")
     say("  kubectl get folkmoot -A")
