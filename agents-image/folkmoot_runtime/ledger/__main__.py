@@ -86,7 +86,8 @@ async def _serve_socket(doors: Doors, one: Socket) -> None:
 
 
 async def _serve_tls(settings: Settings, trust: Trust, doors: Doors) -> None:
-    certificate = ServingCertificate(settings, trust, settings.run / "ledger")
+    # Not below the socket's directory: the core's other containers share that one, and the key is this container's alone.
+    certificate = ServingCertificate(settings, trust, settings.run / "ledger-tls")
     await certificate.obtain()
     context = certificate.server_context()
     doors.certified = True

@@ -22,7 +22,7 @@ from folkmoot_core.entries import EntryRequest, EntryType, Producer, Receipt, ne
 from folkmoot_core.errors import Conflict, FolkmootError, Unavailable
 from folkmoot_core.ledger import bundle, tiles
 from folkmoot_core.ledger.checkpoint import Checkpoint
-from folkmoot_core.ledger.envelope import Prepared, prepare, take_apart
+from folkmoot_core.ledger.envelope import Prepared, prepare
 from folkmoot_runtime.ledger.durable import Os, replace_file
 from folkmoot_runtime.ledger.interface import OWN, OWN_ACTOR, check_claims
 from folkmoot_runtime.ledger.volume import Birth, Volume, open_volume
@@ -144,10 +144,11 @@ class Log:
         return admission
 
     def _find(self, key: bytes) -> Item | None:
-        index = self._sequence.find(key)
-        if index is None:
+        found = self._sequence.find(key, lambda position: self._wal.read(position, 1)[0])
+        if found is None:
             return None
-        return Item(take_apart(self._wal.read(index, 1)[0]), index, self._sequence.rows.leaf(index))
+        index, prepared = found
+        return Item(prepared, index, self._sequence.rows.leaf(index))
 
     def _own(self, kind: EntryType, entry_id: str, **data: Any) -> Prepared:
         request = new_entry(kind, OWN_ACTOR, id=entry_id, data=data, now=self._options.clock())

@@ -12,7 +12,7 @@ from folkmoot_core.entries import EntryRequest, EntryType, Producer, Receipt, ne
 from folkmoot_core.errors import Conflict
 from folkmoot_core.ledger import bundle, tiles
 from folkmoot_core.ledger.checkpoint import Checkpoint
-from folkmoot_core.ledger.envelope import Prepared, prepare, take_apart
+from folkmoot_core.ledger.envelope import Prepared, prepare
 from folkmoot_core.ledger.note import Signer
 from folkmoot_core.ledger.sequence import Sequence as State
 from folkmoot_runtime.ledger.interface import OWN, OWN_ACTOR, check_claims
@@ -100,8 +100,8 @@ class MemoryLog:
         return leaves
 
     def _find(self, key: bytes) -> Item | None:
-        index = self._state.find(key)
-        return None if index is None else Item(take_apart(self._entries[index]), index, self._state.rows.leaf(index))
+        found = self._state.find(key, self._entries.__getitem__)
+        return None if found is None else Item(found[1], found[0], self._state.rows.leaf(found[0]))
 
     def _own(self, kind: EntryType, **data: str) -> Prepared:
         return prepare(new_entry(kind, OWN_ACTOR, id=kind, data=data, now=self._clock()), origin=self.origin, producer=OWN)

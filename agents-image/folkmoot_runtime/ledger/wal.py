@@ -32,10 +32,11 @@ from folkmoot_runtime.ledger.durable import ZEROS, Os, read_at, write_at, zero_f
 MAGIC = b"ALB1"
 HEADER = struct.Struct(">4sQII32s")
 GENESIS = b"\0" * 32
+PAGE = 4096
 MAX_COUNT = 1024  # entries in a batch (ledger.md §5.1)
 MAX_PAYLOAD = 1 << 20
 FIRST_SEGMENT = 4 << 20  # small tenants stay small; each further segment doubles, up to
-LARGEST_SEGMENT = 64 << 20
+LARGEST_SEGMENT = 32 << 20  # recovery holds one in memory
 SMALLEST_SEGMENT = 128 << 10  # one entry always fits
 _NAME = re.compile(r"wal-(\d{6})")
 
@@ -184,7 +185,7 @@ class Wal:
             self._segments.append(self._open(path))
         for number, segment in enumerate(self._segments):
             data = read_at(self._os, segment.fd, segment.size, 0)
-            used = len(data.rstrip(b"\0"))
+            used = _used(data)
             offset = self._scan(segment, data, used, accept)
             if offset:
                 self._current, self._offset = number, offset
@@ -218,7 +219,7 @@ class Wal:
         if _any_record(data, offset + 1):
             raise LogDamaged(f"{segment.path}: the record at byte {offset} is broken and a whole one follows it. {REPAIR}")
         for later in self._segments[number + 1 :]:
-            if read_at(self._os, later.fd, later.size, 0).strip(b"\0"):
+            if _used(read_at(self._os, later.fd, later.size, 0)):
                 raise LogDamaged(
                     f"{segment.path}: the record at byte {offset} is broken and {later.path.name} is in use. {REPAIR}"
                 )
@@ -250,6 +251,15 @@ REPAIR = (
     "Repair: keep a copy of this directory; restore the volume from storage that has the whole log, or, where the log up to the "
     "damage is in an export, retire this log and start another under a new origin. Never delete records to make it start."
 )
+
+
+def _used(data: bytes) -> int:
+    """Length without the zeros at the end, found without copying a whole segment."""
+    end = len(data)
+    while end and data.count(0, max(0, end - PAGE), end) == min(PAGE, end):
+        end = max(0, end - PAGE)
+    start = max(0, end - PAGE)
+    return start + len(data[start:end].rstrip(b"\0"))
 
 
 def _digest(previous: bytes, leaves: Sequence[bytes]) -> bytes:

@@ -6,10 +6,12 @@ batch that could not be written leaves no trace.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Sequence as Items
 
 from folkmoot_core.entries import GENESIS_PREV
 from folkmoot_core.ledger.envelope import Prepared, take_apart
+from folkmoot_core.ledger.index import Index
 from folkmoot_core.ledger.tiles import Rows
 from folkmoot_core.ledger.tree import leaf_hash
 
@@ -19,14 +21,18 @@ class Sequence:
 
     def __init__(self) -> None:
         self.rows = Rows()
-        self._index: dict[bytes, int] = {}
+        self._index = Index()
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def find(self, key: bytes) -> int | None:
-        """Where the entry with this idempotency key is."""
-        return self._index.get(key)
+    def find(self, key: bytes, stored: Callable[[int], bytes]) -> tuple[int, Prepared] | None:
+        """Position and content of the entry with this idempotency key; `stored` reads an entry's bytes."""
+        for position in self._index.candidates(key):
+            found = take_apart(stored(position))
+            if found.key == key:
+                return position, found
+        return None
 
     def seal(self, batch: Items[Prepared], recorded: str) -> tuple[list[bytes], list[bytes]]:
         """The next entries and their leaf hashes. `prev` is the leaf hash before: link and tree share one hash."""
@@ -44,7 +50,8 @@ class Sequence:
 
     def commit(self, keys: Items[bytes], leaves: Items[bytes]) -> None:
         """The batch is durable."""
-        self._index.update(zip(keys, range(len(self), len(self) + len(keys)), strict=True))
+        for position, key in enumerate(keys, len(self)):
+            self._index.add(key, position)
         self.rows.extend(leaves)
 
     def accept(self, entries: Items[bytes], leaves: Items[bytes]) -> None:

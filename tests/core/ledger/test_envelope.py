@@ -124,5 +124,6 @@ def test_links_are_the_leaf_hashes_before() -> None:
     again = Sequence()
     again.accept(made, [leaf_hash(entry) for entry in made])
     assert again.rows.root() == state.rows.root()
-    assert all(again.find(take_apart(entry).key) == position for position, entry in enumerate(made))
-    assert again.find(b"unknown") is None
+    for position, entry in enumerate(made):
+        assert again.find(take_apart(entry).key, made.__getitem__) == (position, take_apart(entry))
+    assert again.find(b"unknown key 1234", made.__getitem__) is None

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from folkmoot_core.errors import Invalid
 from folkmoot_core.ledger.tree import leaf_hash
 from folkmoot_runtime.ledger.durable import RealOs
-from folkmoot_runtime.ledger.wal import HEADER, SMALLEST_SEGMENT, LogDamaged, Wal
+from folkmoot_runtime.ledger.wal import HEADER, PAGE, SMALLEST_SEGMENT, LogDamaged, Wal, _used
 
 SECTOR = 512
 
@@ -128,7 +128,7 @@ def test_a_flipped_bit_in_the_last_batch_never_adds_or_changes_an_entry(tmp_path
     path, start, end = written(tmp_path, batches)[-1]
     whole = path.read_bytes()
     before = [e for batch in batches[:-1] for e in batch]
-    for bit in range(8 * start, 8 * end, 5):
+    for bit in range(8 * start, 8 * end, 11):
         data = bytearray(whole)
         data[bit // 8] ^= 1 << bit % 8
         path.write_bytes(data)
@@ -175,6 +175,16 @@ def written_once(directory: Path) -> tuple[Path, bytes]:
         written(directory, some_batches(3, 3))
         backup.write_bytes((directory / "wal-000000").read_bytes())
     return directory / "wal-000000", backup.read_bytes()
+
+
+@given(
+    st.binary(max_size=20),
+    st.sampled_from([0, 1, PAGE - 1, PAGE, PAGE + 1, 3 * PAGE]),
+    st.sampled_from([0, 1, PAGE - 20, 2 * PAGE]),
+)
+def test_zeros_at_the_end_are_not_counted(middle: bytes, after: int, before: int) -> None:
+    data = b"x" * before + middle + bytes(after)
+    assert _used(data) == len(data.rstrip(b"\0"))
 
 
 def test_a_segment_must_hold_an_entry(tmp_path: Path) -> None:
