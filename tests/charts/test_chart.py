@@ -151,7 +151,10 @@ def test_a_viewer_writes_nothing_and_sees_no_secret(render: Render) -> None:
 
 def test_an_auditor_sees_evidence_and_nothing_else(render: Render) -> None:
     granted = {r: n for _, r, _, n in rules(render(), "ClusterRole", namespace.ROLE_AUDITOR)}
-    assert granted == {"pods": ("core-0",), "pods/portforward": ("core-0",), "serviceaccounts/token": (names.SA_AUDITOR,)}
+    assert granted == {
+        "configmaps": (names.TRUST_CONFIGMAP,), "pods": ("core-0",), "pods/portforward": ("core-0",),
+        "serviceaccounts/token": (names.SA_AUDITOR,),
+    }  # fmt: skip
 
 
 # -- the pods -------------------------------------------------------------------------------------------------------------

@@ -7,10 +7,11 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rich.console import Console
+
 from folkmoot_cli.events import Story
 from folkmoot_cli.following import cost_table
 from folkmoot_cli.output import rich_table
-from rich.console import Console
 
 from . import evidence, install, network, tenants
 from .cluster import Cluster, Manifest
