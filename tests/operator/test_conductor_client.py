@@ -82,7 +82,18 @@ async def rig():
         return HttpConductor(aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context)), f"127.0.0.1:{server.port}")
 
     made = [client(contexts.client)]
-    yield type("Rig", (), {"door": door, "conductor": made[0], "client": staticmethod(client), "made": made, "authority": authority, "signer": signer})
+    yield type(
+        "Rig",
+        (),
+        {
+            "door": door,
+            "conductor": made[0],
+            "client": staticmethod(client),
+            "made": made,
+            "authority": authority,
+            "signer": signer,
+        },
+    )
     for one in made:
         await one.session.close()
     await server.close()
@@ -121,7 +132,16 @@ async def test_another_tenants_core_is_not_taken_for_this_one(rig):
 
 @pytest.mark.parametrize(
     ("status", "error"),
-    [(400, Invalid), (401, Unauthorized), (403, Unauthorized), (404, Missing), (409, Conflict), (413, LimitReached), (500, Unavailable), (503, Unavailable)],
+    [
+        (400, Invalid),
+        (401, Unauthorized),
+        (403, Unauthorized),
+        (404, Missing),
+        (409, Conflict),
+        (413, LimitReached),
+        (500, Unavailable),
+        (503, Unavailable),
+    ],
 )
 async def test_answers_become_our_errors(rig, status, error):
     body = {"type": "SomeReason", "detail": "because"}

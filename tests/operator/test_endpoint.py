@@ -95,9 +95,15 @@ async def rig():
             headers = {"Authorization": f"Bearer {token}"} if token else {}
             data = io.BytesIO((body if isinstance(body, str) else body.model_dump_json()).encode())
             async with client.post(server.make_url(path), data=data, headers=headers) as response:
-                return response.status, (await response.json(content_type=None) if response.status != 204 else None), response.headers
+                return (
+                    response.status,
+                    (await response.json(content_type=None) if response.status != 204 else None),
+                    response.headers,
+                )
 
-        rig = type("Rig", (), {"cluster": cluster, "cache": cache, "sink": sink, "post": staticmethod(post), "authority": authority})
+        rig = type(
+            "Rig", (), {"cluster": cluster, "cache": cache, "sink": sink, "post": staticmethod(post), "authority": authority}
+        )
         yield rig
     await server.close()
 
