@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from folkmoot_core import names
+from folkmoot_core.errors import Invalid
 from folkmoot_core.resources import AgentSpec, CouncilSpec, GatePolicySpec, SessionSpec, TenantSpec
 from folkmoot_core.resources.common import Spec
 from folkmoot_core.resources.status import AgentStatus, CouncilStatus, GatePolicyStatus, SessionStatus, TenantStatus
@@ -154,14 +155,12 @@ def structural(model: type[Spec]) -> Schema:
     return _node(raw, raw.get("$defs", {}))
 
 
-_DROPPED = ("title", "$defs", "$ref", "additionalProperties", "properties", "items", "default", "anyOf", "const")
+_DROPPED = ("title", "$defs", "$ref", "additionalProperties", "properties", "items", "default", "anyOf")
 
 
 def _node(raw: Schema, definitions: Schema) -> Schema:
     node = _resolved(raw, definitions)
     result = {key: value for key, value in node.items() if key not in _DROPPED}
-    if "const" in node:
-        result["enum"] = [node["const"]]
     if "anyOf" in node:  # only int-or-string is left: `_resolved` has removed null
         result["anyOf"] = node["anyOf"]
     if "properties" in node:
@@ -190,7 +189,8 @@ def _resolved(raw: Schema, definitions: Schema) -> Schema:
         return _resolved({**target, **node}, definitions)
     if "anyOf" in node and not node.get("x-kubernetes-int-or-string"):
         options = [option for option in node["anyOf"] if option.get("type") != "null"]
-        if len(options) == 1:
-            del node["anyOf"]
-            return _resolved({**options[0], **node}, definitions)
+        if len(options) != 1:
+            raise Invalid(f"{raw.get('title')}: a structural schema has no unions; use one type")
+        del node["anyOf"]
+        return _resolved({**options[0], **node}, definitions)
     return node

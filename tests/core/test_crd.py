@@ -13,8 +13,10 @@ import pytest
 import yaml
 
 from folkmoot_core import crd, names
+from folkmoot_core.errors import Invalid
 from folkmoot_core.plan import views
 from folkmoot_core.plan.types import Problems
+from folkmoot_core.resources.common import Spec
 
 ROOT = Path(__file__).resolve().parents[2]
 VALID: dict[str, dict[str, Any]] = yaml.safe_load((Path(__file__).parent / "valid.yaml").read_text())
@@ -138,3 +140,11 @@ def test_what_the_schema_has_the_models_take() -> None:
 def test_the_committed_files_are_what_the_models_say() -> None:
     done = subprocess.run([sys.executable, ROOT / "crds" / "generate", "--check"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
+
+
+def test_a_union_has_no_structural_schema() -> None:
+    class Either(Spec):
+        value: int | str
+
+    with pytest.raises(Invalid, match="no unions"):
+        crd.structural(Either)

@@ -9,10 +9,11 @@ import pytest
 import yaml
 
 from folkmoot_core import names
+from folkmoot_core.errors import Invalid
 from folkmoot_core.plan import views
 from folkmoot_core.plan.types import Problems
 from folkmoot_core.resources import CouncilSpec, GatePolicySpec, TenantSpec, rules
-from folkmoot_core.resources.common import Resources
+from folkmoot_core.resources.common import Resources, seconds
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parents[1] / "examples"
@@ -96,3 +97,24 @@ def test_the_readme_lists_every_example() -> None:
     text = (EXAMPLES / "README.md").read_text()
     missing = [path.name for path in EXAMPLES.iterdir() if path.is_dir() and f"`{path.name}/`" not in text]
     assert missing == []
+
+
+@pytest.mark.parametrize(("text", "expected"), [("90s", 90), ("5m", 300), ("1h30m", 5400), ("2h", 7200)])
+def test_durations(text: str, expected: int) -> None:
+    assert seconds(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "0s", "5", "5 m", "-5m", "1.5h"])
+def test_durations_that_are_none(text: str) -> None:
+    with pytest.raises(Invalid, match="positive time"):
+        seconds(text)
+
+
+def test_views_carry_metadata_and_status() -> None:
+    raw = manifest(
+        "Session", {"uid": "u", "generation": 3, "labels": {"a": "b"}, "deletionTimestamp": "2026-01-01T00:00:00Z"}, {}
+    )
+    found = views.parse_session({**raw, "status": {"phase": "Running"}})
+    assert not isinstance(found, Problems)
+    assert (found.name, found.meta.uid, found.meta.generation, found.meta.terminating) == ("probe", "u", 3, True)
+    assert found.status["phase"] == "Running"

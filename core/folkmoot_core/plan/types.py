@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from folkmoot_core import names
 from folkmoot_core.conditions import REASON_INVALID, Condition, false
 
 Manifest = dict[str, Any]
@@ -89,13 +88,3 @@ class Problems:
         message = "; ".join(str(item) for item in self.items)
         reason = self.items[0].reason if self.items else REASON_INVALID
         return (false("ResolvedRefs" if reason == "RefNotFound" else "Accepted", reason, message),)
-
-
-def dns_host(inst: Installation, service: str, namespace: str) -> str:
-    """Fully qualified name of a Service."""
-    return f"{service}.{namespace}.svc.{inst.cluster_domain}"
-
-
-def core_operator_url(tenant: str) -> str:
-    """The conductor's operator door as the operator reaches it (client certificate only)."""
-    return f"https://{names.CORE}.{names.tenant_namespace(tenant)}.svc:{names.PORT_CONDUCTOR_OPERATOR}"

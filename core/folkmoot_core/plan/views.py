@@ -164,8 +164,6 @@ def _parse(
         spec = model.model_validate(raw.get("spec") or {})
     except ValidationError as error:
         problems.extend(_problem(item) for item in error.errors(include_url=False, include_input=False)[:8])
-    except Invalid as error:
-        problems.append(Problem("spec", error.message))
     if spec is not None and (cause := getattr(spec, "cause", None)) is not None:
         try:
             identity.check_cause(cause)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from folkmoot_core.resources.common import Cause, ConfigMapKeyRef, Duration, Name, ObjectName, Quantity, Resources, Spec
-from folkmoot_core.resources.rules import Rule, immutable
+from folkmoot_core.resources.rules import Rule, immutable, plain_cause
 
 Permission = Literal["Allow", "Deny"]
 
@@ -76,6 +76,7 @@ class AgentSpec(Spec):
 
     rules = (
         immutable("cause", "another cause is another identity; create an Agent with another name"),
+        plain_cause(),
         Rule(
             "!(has(self.systemPrompt) && has(self.systemPromptFrom))",
             "systemPrompt and systemPromptFrom exclude each other: remove one of them",

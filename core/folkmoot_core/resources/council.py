@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from folkmoot_core.resources.common import AgentRef, Cause, Decimal, Duration, Name, Spec
-from folkmoot_core.resources.rules import Rule, unique
+from folkmoot_core.resources.rules import Rule, plain_cause, unique
 
 
 class Coordinator(Spec):
@@ -63,6 +63,7 @@ class CouncilSpec(Spec):
     suspend: bool = Field(default=False, description="Pause: no new session is opened.")
 
     rules = (
+        plain_cause(),
         Rule(
             "self.quorum.minimum <= self.members.filter(m, m.weight > 0).size()",
             "quorum.minimum is more than the members with a weight above 0, so it can never be reached: lower it or add members",

@@ -34,6 +34,14 @@ def immutable(field: str, why: str) -> Rule:
     return Rule(optional, f"{field} is immutable: {why}", path=f".{field}")
 
 
+def plain_cause() -> Rule:
+    """No control characters in a cause. Python's own check (identity.check_cause) has the characters in its sentence."""
+    cel = r"!self.cause.matches(r'[\x00-\x09\x0b-\x1f\x7f-\x9f]')"
+    return Rule(
+        cel, "cause has control characters; only LF line ends are allowed, no tabs: its hash must survive storage", path=".cause"
+    )
+
+
 def unique(field: str, key: Callable[[Any], Any], message: str, cel: str = "") -> Rule:
     """No two items of a list are the same by `key`. Without `cel` the list's type (map or set) tells the API server."""
 

@@ -19,7 +19,7 @@ from folkmoot_core.resources.common import (
     Spec,
     Subject,
 )
-from folkmoot_core.resources.rules import Rule, immutable, unique
+from folkmoot_core.resources.rules import Rule, immutable, plain_cause, unique
 
 ProviderType = Literal["Anthropic", "OpenAI", "Google", "DeepSeek", "Mistral", "OpenAICompatible", "Scripted"]
 Url = Annotated[str, StringConstraints(pattern=r"^https?://[A-Za-z0-9._\[\]:-]+(/[A-Za-z0-9._~/-]*)?$", max_length=512)]
@@ -188,6 +188,7 @@ class TenantSpec(Spec):
 
     rules = (
         immutable("cause", "another cause is another identity; create a Tenant with another name"),
+        plain_cause(),
         immutable("organization", "it is part of the identity; create a Tenant with another name"),
         unique("providers", lambda p: p.name, "providers has the same name twice; name each provider once"),
         Rule(

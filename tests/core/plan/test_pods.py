@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from folkmoot_core import names
+from folkmoot_core.errors import Invalid
 from folkmoot_core.plan import agent as agent_plan
 from folkmoot_core.plan import broker, quantities
 from folkmoot_core.plan import tenant as tenant_plan
@@ -203,3 +204,16 @@ def test_pull_secrets_reach_every_pod(tenant: Callable[..., TenantView], install
 def test_quantities_are_summed(given: tuple[str, ...], cpu: str | None, memory: str | None) -> None:
     assert cpu is None or quantities.cpu(given) == cpu
     assert memory is None or quantities.memory(given) == memory
+
+
+def test_a_quantity_that_is_none_is_refused() -> None:
+    with pytest.raises(Invalid, match="expected a number"):
+        quantities.value("much")
+
+
+def test_a_request_and_limit_that_contradict_are_the_authors_to_mend(tenant: Callable[..., TenantView], agent: Callable[..., AgentView],
+                                                                     inst: Installation) -> None:  # fmt: skip
+    """Both were asked for: the API server's refusal says it better than a silent change."""
+    asked = agent(resources={"requests": {"cpu": "2"}, "limits": {"cpu": "1"}})
+    found = containers(list(agent_plan.plan(asked, tenant(), inst).objects))["agent-builder/agent"][0]["resources"]
+    assert (found["requests"]["cpu"], found["limits"]["cpu"]) == ("2", "1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -137,3 +138,13 @@ def test_a_gate_names_what_it_misses(present: set[str]) -> None:
     found = gatepolicy.check(make_gate(), present)[1]
     assert (found.status == "True") == bool(present)
     assert bool(present) or "structural reviewer: Agent athena not found" in found.message
+
+
+def test_a_member_that_is_missing_is_named_by_role() -> None:
+    assert "member x: Agent a not found" in council.check(make_council(), {"loom"}, set())[1].message
+
+
+def test_what_is_being_deleted_leaves_the_document(tenant: MakeTenant, agent: MakeAgent, inst: Installation) -> None:
+    leaving = agent()
+    gone = AgentView(replace(leaving.meta, deleted="2026-01-01T00:00:00Z"), leaving.spec)
+    assert make_document(tenant(), inst, [gone]).agents == ()
