@@ -12,10 +12,8 @@ from folkmoot_runtime.ledger.durable import RealOs
 
 @dataclass
 class FaultyOs(RealOs):
-    """`fail[call]` is the errno with which that call fails, from its `after[call]`-th use on (0: at once).
-
-    `persist` says whether a failing sync has written before it fails; `at_most` bounds what one write takes.
-    """
+    """`fail[call]` is the errno with which that call fails, from its `after[call]`-th use on (0: at once). A failing sync leaves
+    what was written before it; `at_most` bounds what one write takes; `calls` records the calls in order."""
 
     fail: dict[str, int] = field(default_factory=dict)
     after: dict[str, int] = field(default_factory=dict)
