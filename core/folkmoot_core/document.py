@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from folkmoot_core.canonical import canonical_json, digest
 from folkmoot_core.identity import GrantsV1
@@ -137,9 +137,9 @@ class Report(_Frozen):
     document_digest: str = ""
     vkey: str = ""
     origin: str = ""
-    sessions: tuple[SessionReport, ...] = ()
-    agents: tuple[AgentReport, ...] = ()
-    providers: tuple[ProviderReport, ...] = ()
+    sessions: tuple[SessionReport, ...] = Field(default=(), max_length=1000)  # of the core alone, as are agents
+    agents: tuple[AgentReport, ...] = Field(default=(), max_length=1000)
+    providers: tuple[ProviderReport, ...] = Field(default=(), max_length=32)
 
 
 class CertificateRequest(_Frozen):

@@ -2,15 +2,18 @@
 
 Every replica serves it, leader or not. Obligations at each request, numbered here and at the steps: 1. the token is valid for
 audience folkmoot-operator; 2. its namespace is one that we manage, of a Tenant that exists; 3. its ServiceAccount is `core` or
-`broker`; 4. it gets the names of that account's Service, or speaks for that reporter, and nothing else; 5. bodies are bounded.
+`broker`; 4. it gets the names of that account's Service, or speaks for that reporter, and nothing else; 5. bodies are bounded;
+6. one namespace has a few requests at work at most, so that one tenant's flood is not the others' wait.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeVar
 
@@ -31,6 +34,7 @@ from folkmoot_operator.report import ReportWriter
 log = logging.getLogger(__name__)
 MAX_BODY: Final = 1024 * 1024
 MAX_REPORTS: Final = 32  # written at the same time; more wait
+MAX_PER_NAMESPACE: Final = 8  # requests at work at the same time; the four who ask have one or two each
 Model = TypeVar("Model", bound=BaseModel)
 _STATUS: Final[tuple[tuple[type[FolkmootError], int], ...]] = (
     (Invalid, 400), (Unauthorized, 401), (Missing, 404), (Conflict, 409), (LimitReached, 413), (Unavailable, 503),
@@ -60,6 +64,7 @@ class Endpoint:
     metrics: Metrics
     clock: Callable[[], float] = time.time
     _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_REPORTS))
+    _at_work: Counter[str] = field(default_factory=Counter)
 
     def app(self) -> web.Application:
         """The application, with errors as problem documents."""
@@ -76,8 +81,9 @@ class Endpoint:
     async def _certificates(self, request: web.Request) -> web.Response:
         try:
             caller, _tenant = await self._caller(request)
-            body = await _parse(request, CertificateRequest)
-            answer = self.signer.answer(body.csr, names.service_names(caller.service_account, caller.namespace))  # 4
+            with self._one_of_few(caller.namespace):
+                body = await _parse(request, CertificateRequest)
+                answer = self.signer.answer(body.csr, names.service_names(caller.service_account, caller.namespace))  # 4
         except FolkmootError as error:
             self.metrics.certificate(_code(error))
             raise
@@ -89,7 +95,11 @@ class Endpoint:
 
     async def _reports(self, request: web.Request) -> web.Response:
         caller, tenant = await self._caller(request)
-        report = await _parse(request, Report)
+        with self._one_of_few(caller.namespace):
+            await self._report(caller, tenant, await _parse(request, Report))
+        return web.Response(status=204)
+
+    async def _report(self, caller: Caller, tenant: Obj, report: Report) -> None:
         try:
             if report.reporter != caller.service_account:  # 4
                 raise Forbidden(f"ServiceAccount {caller.service_account} may not report as {report.reporter}")
@@ -99,7 +109,20 @@ class Endpoint:
             self.metrics.report(report.reporter, _code(error))
             raise
         self.metrics.report(report.reporter, 204)
-        return web.Response(status=204)
+
+    @contextlib.contextmanager
+    def _one_of_few(self, namespace: str) -> Iterator[None]:
+        if self._at_work[namespace] >= MAX_PER_NAMESPACE:  # 6
+            raise Unavailable(
+                f"namespace {namespace} has {MAX_PER_NAMESPACE} requests here already; send it again", retry_after=1
+            )
+        self._at_work[namespace] += 1
+        try:
+            yield
+        finally:
+            self._at_work[namespace] -= 1
+            if not self._at_work[namespace]:
+                del self._at_work[namespace]
 
     async def _caller(self, request: web.Request) -> tuple[Caller, Obj]:
         header = request.headers.get("Authorization")

@@ -5,6 +5,7 @@ Everybody here speaks of objects as plain maps, as the API server sends them, an
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -13,6 +14,7 @@ from folkmoot_core import names
 from folkmoot_core.errors import Invalid
 
 Obj = dict[str, Any]
+_SEGMENT = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.:_-]{0,251}[A-Za-z0-9])?")
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,11 @@ class Kind:
         return f"{self.group}/{self.version}" if self.group else self.version
 
     def path(self, namespace: str = "", name: str = "", subresource: str = "") -> str:
-        """URL path of the collection, of one namespace's, of one object or of its subresource."""
+        """URL path of the collection, of one namespace's, of one object or of its subresource. Raises `Invalid` for a name that
+        would lead elsewhere: names also come from reports, and a URL with `..` or `?` asks the API server something else."""
+        for part in (namespace, name):
+            if part and not _SEGMENT.fullmatch(part):
+                raise Invalid(f"{self.kind}: {part[:100]!r} is no name of an object")
         parts = ["apis", self.group, self.version] if self.group else ["api", self.version]
         if self.namespaced and namespace:
             parts += ["namespaces", namespace]

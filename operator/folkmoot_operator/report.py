@@ -3,6 +3,7 @@
 Called by the endpoint of any replica. Every write carries the resourceVersion it was computed from and a sequence, so that an
 older report never overwrites a newer one, whichever replica it came through; on a conflict the object is read again and the
 question is asked anew. It writes in the reporter's own namespace and on its own Tenant, nowhere else, and never a condition.
+Sessions and agents are the core's to report: the broker, which reads what vendors answer, has no word on them.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, Final
 
 from folkmoot_core import names
 from folkmoot_core.document import AgentReport, Report, SessionReport
-from folkmoot_core.errors import Conflict, Missing, Unavailable
+from folkmoot_core.errors import Conflict, Invalid, Missing, Unavailable
 from folkmoot_core.resources.status import (
     AgentStatus,
     AuditStatus,
@@ -50,6 +51,8 @@ class ReportWriter:
 
     async def take(self, tenant: Obj, namespace: str, report: Report) -> None:
         """Write one report of a tenant; raises `Unavailable` if the API server does not let it through (send it again)."""
+        if report.reporter != names.SA_CORE and (report.agents or report.sessions):
+            raise Invalid(f"reporter {report.reporter} may not report agents or sessions; those are the core's")
         await self._tenant(key_of(tenant), report)
         for agent in report.agents:
             await self._agent(Key(namespace, agent.name), agent, report.sequence)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
@@ -22,7 +23,7 @@ from folkmoot_core.errors import Unavailable
 from folkmoot_operator import ca, discovery
 from folkmoot_operator.app import _utc
 from folkmoot_operator.cache import Cache
-from folkmoot_operator.endpoint import MAX_BODY, Endpoint
+from folkmoot_operator.endpoint import MAX_BODY, MAX_PER_NAMESPACE, Endpoint
 from folkmoot_operator.fake_kube import FakeKube
 from folkmoot_operator.kinds import NAMESPACE, SECRET, TENANT
 from folkmoot_operator.metrics import Metrics
@@ -63,10 +64,14 @@ class Sink:
 
     def __init__(self):
         self.taken, self.error = [], None
+        self.door, self.entered = asyncio.Event(), asyncio.Semaphore(0)
+        self.door.set()
 
     async def take(self, tenant, namespace, report):
         if self.error:
             raise self.error
+        self.entered.release()
+        await self.door.wait()
         self.taken.append((tenant["metadata"]["name"], namespace, report))
 
 
@@ -165,6 +170,22 @@ async def test_reports_reach_the_writer_for_their_own_namespace_alone(rig):
     status, problem, _ = await rig.post("/v1/reports", Report(reporter="core", sequence=3), rig.cluster.token("broker"))
     assert (status, problem["type"]) == (403, "Forbidden")
     assert len(rig.sink.taken) == 1
+
+
+async def test_one_namespace_has_a_few_requests_at_work_and_the_others_do_not_wait_for_them(rig):
+    rig.cache.put(NAMESPACE, namespace("folkmoot-globex", "globex"))
+    rig.cache.put(TENANT, {"metadata": {"name": "globex", "resourceVersion": "1"}})
+    rig.sink.door.clear()
+    report = Report(reporter="core", sequence=1)
+    flood = [asyncio.create_task(rig.post("/v1/reports", report, rig.cluster.token())) for _ in range(MAX_PER_NAMESPACE)]
+    for _ in flood:
+        await rig.sink.entered.acquire()
+    assert (await rig.post("/v1/reports", report, rig.cluster.token()))[0] == 503
+    assert (await rig.post("/v1/certificates", csr(), rig.cluster.token()))[0] == 503
+    assert (await rig.post("/v1/certificates", csr(), rig.cluster.token(namespace="folkmoot-globex")))[0] == 200
+    rig.sink.door.set()
+    assert [answer[0] for answer in await asyncio.gather(*flood)] == [204] * MAX_PER_NAMESPACE
+    assert (await rig.post("/v1/reports", report, rig.cluster.token()))[0] == 204
 
 
 async def test_an_api_server_that_is_away_says_come_again(rig):

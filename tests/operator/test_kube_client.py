@@ -17,7 +17,7 @@ from folkmoot_core import certificates
 from folkmoot_core.errors import Conflict, Invalid, Missing, Unauthorized, Unavailable
 from folkmoot_operator import ca, kube_config
 from folkmoot_operator.app import _utc
-from folkmoot_operator.kinds import CONFIG_MAP, TENANT, Key
+from folkmoot_operator.kinds import AGENT, CONFIG_MAP, TENANT, Key
 from folkmoot_operator.kube import HttpKube, TokenBucket, listed, merged, middleware
 from folkmoot_operator.kube_config import Connection
 from folkmoot_operator.metrics import Metrics
@@ -92,6 +92,16 @@ async def test_answers_become_our_errors_and_are_not_retried(rig, code, kind):
     with pytest.raises(kind, match="because"):
         await rig.kube.create(CONFIG_MAP, {"metadata": {"name": "a", "namespace": "n"}})
     assert len(rig.seen) == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["..", "../../folkmoot-globex/agents/a", "a?watch=1", "a#", "a/status", "%2e%2e", ".a", "x" * 254]
+)
+async def test_a_name_that_leads_elsewhere_is_never_asked_for(rig, name):
+    for key in (Key("folkmoot-acme", name), Key(name, "a")):
+        with pytest.raises(Invalid):
+            await rig.kube.get(AGENT, key)
+    assert rig.seen == []
 
 
 async def test_a_renewed_token_is_used_at_once(rig):

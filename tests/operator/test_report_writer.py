@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from folkmoot_core.document import AgentReport, ProviderReport, Report, SessionReport
-from folkmoot_core.errors import Conflict, Unavailable
+from folkmoot_core.errors import Conflict, Invalid, Unavailable
 from folkmoot_operator.cache import Cache
 from folkmoot_operator.fake_kube import FakeKube
 from folkmoot_operator.kinds import AGENT, NAMESPACE, SESSION, TENANT, Key
@@ -144,3 +144,13 @@ async def test_it_writes_no_conditions():
 )  # fmt: skip
 def test_duration(start, end, text):
     assert duration(start, end) == text
+
+
+async def test_the_broker_has_no_word_on_sessions_and_agents():
+    kube, tenant, uid = await made()
+    forged = (session_report(uid, 9), AgentReport(name="a", alive=True, identity_bound=True, commitment="c"))
+    for parts in ({"sessions": forged[:1]}, {"agents": forged[1:]}):
+        with pytest.raises(Invalid):
+            await replica(kube).take(tenant, NS, Report(reporter="broker", sequence=1, **parts))
+    assert "status" not in kube.peek(SESSION, "s", NS)
+    assert "status" not in kube.peek(AGENT, "a", NS)
