@@ -47,7 +47,7 @@ class Page:
 
     @property
     def text(self) -> str:
-        # Between the marks stands what bench/report has written: not a person's promise.
+        # Between the marks stands what make bench has written: not a person's promise.
         return MEASURED.sub("", self.path.read_text(encoding="utf-8"))
 
     def blocks(self, *languages: str) -> list[str]:
