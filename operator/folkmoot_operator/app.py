@@ -188,7 +188,9 @@ class App:
     async def _resync(self) -> None:
         """Look at everything again within each period, spread evenly, after what changed."""
         period = self.settings.resync_seconds
+        canaries: dict[Key, str] = {}
         while True:
+            canaries = await self._drop_dead_canaries(canaries)
             for kind in OWN:
                 for obj in self.cache.objects(kind):
                     ref = Ref(kind.kind, key_of(obj).namespace, key_of(obj).name)
@@ -196,6 +198,22 @@ class App:
             for tenant in self.cache.objects(TENANT):
                 self.queue.add_after(Ref("Sweep", "", key_of(tenant).name), self.rng.uniform(0, period), Priority.RESYNC)
             await asyncio.sleep(period)
+
+    async def _drop_dead_canaries(self, before: dict[Key, str]) -> dict[Key, str]:
+        """Remove canaries of replicas that were killed: those that did not move for a whole period. Returns where they are now."""
+        now = {}
+        for obj in self.cache.objects(CONFIG_MAP, self.settings.namespace):
+            key, version = key_of(obj), str(obj["metadata"].get("resourceVersion"))
+            if not key.name.startswith(health.CANARY):
+                continue
+            if before.get(key) != version:
+                now[key] = version
+                continue
+            try:
+                await self.kube.delete(CONFIG_MAP, key, uid=obj["metadata"]["uid"])
+            except FolkmootError as error:
+                log.warning("a dead replica's canary was not removed", extra={"error": error.message})
+        return now
 
     async def _keep_lists(self) -> None:
         """List kinds again whose watch began anew, and each kind once per period, so that a lost event is a delay and no more."""

@@ -23,6 +23,7 @@ from folkmoot_operator.metrics import Metrics
 
 log = logging.getLogger(__name__)
 ANNOTATION_BEAT: Final = f"{names.GROUP}/heartbeat"  # number of the last beat, on the replica's canary ConfigMap
+CANARY: Final = "folkmoot-canary-"
 MAX_LAG: Final = 10.0  # seconds the event loop may be late
 _TICK: Final = 1.0
 
@@ -46,7 +47,7 @@ class Health:
     @property
     def key(self) -> Key:
         """This replica's canary."""
-        return Key(self.namespace, f"folkmoot-canary-{self.identity}"[:253].lower())
+        return Key(self.namespace, f"{CANARY}{self.identity}"[:253].lower())
 
     def unwell(self) -> str:
         """Why this process should be replaced, or empty."""

@@ -146,6 +146,19 @@ async def test_a_clean_end_gives_everything_back(kube):
         assert kube.peek(CONFIG_MAP, "folkmoot-canary-one", names.SYSTEM_NAMESPACE) is None
 
 
+async def test_canaries_of_killed_replicas_go_and_those_that_sing_stay(kube):
+    async with replica(kube, leader_election=False) as (app, _):
+        await until(lambda: app.cache.get(CONFIG_MAP, app.health.key))
+        labels = {names.LABEL_MANAGED_BY: names.MANAGER}
+        dead = {"metadata": {"name": "folkmoot-canary-dead", "namespace": names.SYSTEM_NAMESPACE, "labels": labels}}
+        await kube.create(CONFIG_MAP, dead)
+        seen = await app._drop_dead_canaries({})
+        await kube.patch(CONFIG_MAP, app.health.key, {"metadata": {"annotations": {"x": "y"}}})
+        await app._drop_dead_canaries(seen)
+        assert kube.peek(CONFIG_MAP, "folkmoot-canary-dead", names.SYSTEM_NAMESPACE) is None
+        assert kube.peek(CONFIG_MAP, "folkmoot-canary-one", names.SYSTEM_NAMESPACE)
+
+
 async def test_probes_tell_starting_from_dead(kube, unused_tcp_port):
     async with replica(kube, metrics_port=unused_tcp_port) as (app, _), aiohttp.ClientSession() as client:
 

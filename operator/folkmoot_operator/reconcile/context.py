@@ -107,3 +107,9 @@ class Memory:
     documents: dict[str, object] = field(default_factory=dict)  # tenant uid → the TenantDocument last accepted
     put_at: dict[str, float] = field(default_factory=dict)  # tenant uid → loop time of the last PUT
     errors: dict[str, str] = field(default_factory=dict)  # tenant uid → last error of a teardown
+    steps: dict[str, str] = field(default_factory=dict)  # tenant uid → last step of a teardown that was logged
+
+    def forget(self, uid: str) -> None:
+        """A Tenant is gone."""
+        for known in (self.documents, self.put_at, self.errors, self.steps):
+            known.pop(uid, None)

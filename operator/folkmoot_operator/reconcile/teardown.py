@@ -52,8 +52,11 @@ async def reconcile(ctx: Context, raw: Obj, view: TenantView | Problems) -> Agai
         return Again(step.requeue_after or teardown.RETRY_SECONDS)
     ctx.memory.errors.pop(uid, None)
     if step.action == "RemoveFinalizer":
+        ctx.memory.forget(uid)
         return Again()
-    log.info("deletion goes on", extra={"tenant": key_of(raw).name, "step": step.action})
+    if ctx.memory.steps.get(uid) != step.action:
+        log.info("deletion goes on", extra={"tenant": key_of(raw).name, "step": step.action})
+        ctx.memory.steps[uid] = step.action
     await status.write(ctx, TENANT, raw, News(step.conditions, progress))
     return Again(0.0 if progress else step.requeue_after)
 
