@@ -215,6 +215,32 @@ def test_labels_cannot_be_forged(labels: dict[str, str], says: str, guarded: Kub
     assert says in done.stderr
 
 
+@pytest.mark.parametrize("labels", [{names.LABEL_MANAGED_BY: names.MANAGER}, {names.LABEL_TENANT: "probe"}])
+def test_labels_cannot_be_forged_through_a_controller(labels: dict[str, str], guarded: Kubectl) -> None:
+    for forged in workloads({"app": "mine", **labels}):
+        done = guarded("create", "--dry-run=server", "-f", "-", stdin=forged)
+        assert done.returncode != 0, forged["kind"]
+        assert "the operator alone sets" in done.stderr or "nobody else may set this label" in done.stderr
+    for honest in workloads({"app": "mine", names.LABEL_MANAGED_BY: "Helm"}):
+        done = guarded("create", "--dry-run=server", "-f", "-", stdin=honest)
+        assert done.returncode == 0, done.stderr
+
+
+def workloads(labels: dict[str, str]) -> Iterator[dict[str, Any]]:
+    metadata = {"name": "forged", "namespace": NAMESPACE}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "none"}]}}
+    once = {**template, "spec": {**template["spec"], "restartPolicy": "Never"}}
+    chosen = {"selector": {"matchLabels": {"app": "mine"}}, "template": template}
+    for kind in ("Deployment", "ReplicaSet", "DaemonSet"):
+        yield {"apiVersion": "apps/v1", "kind": kind, "metadata": metadata, "spec": chosen}
+    yield {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": metadata, "spec": {**chosen, "serviceName": "x"}}
+    yield {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": {"template": once}}
+    timed = {"schedule": "0 0 1 1 *", "jobTemplate": {"spec": {"template": once}}}
+    yield {"apiVersion": "batch/v1", "kind": "CronJob", "metadata": metadata, "spec": timed}
+    one = {"selector": {"app": "mine"}, "template": template}
+    yield {"apiVersion": "v1", "kind": "ReplicationController", "metadata": metadata, "spec": one}
+
+
 def test_others_keep_their_own_marks(guarded: Kubectl) -> None:
     for words in (["label", "namespace", NAMESPACE, "mesh=on"], ["annotate", "namespace", NAMESPACE, "note=x"]):
         done = guarded(*words, "--dry-run=server")
