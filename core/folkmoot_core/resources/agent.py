@@ -83,4 +83,10 @@ class AgentSpec(Spec):
             lambda a: a.system_prompt is None or a.system_prompt_from is None,
             ".systemPromptFrom",
         ),
+        Rule(
+            "!has(self.priorityClassName) || !self.priorityClassName.startsWith('system-')",
+            "priorityClassName must not begin with system-: those classes push other tenants' pods, and the cluster's own, aside",
+            lambda a: not (a.priority_class_name or "").startswith("system-"),
+            ".priorityClassName",
+        ),
     )

@@ -138,6 +138,15 @@ class Resources(Spec):
         default=None, description="Resources at most, by name (cpu, memory).", max_length=4
     )
 
+    rules = (
+        Rule(
+            "(!has(self.requests) || self.requests.all(r, r in ['cpu', 'memory'])) && "
+            "(!has(self.limits) || self.limits.all(r, r in ['cpu', 'memory']))",
+            "only cpu and memory can be asked for: the tenant's quota counts no other resource",
+            lambda r: {*(r.requests or {}), *(r.limits or {})} <= {"cpu", "memory"},
+        ),
+    )
+
 
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 
