@@ -48,10 +48,12 @@ BASH = types.Tool(
 
 @asynccontextmanager
 async def client_of(url: str, version: str | None = None) -> AsyncIterator[AsyncClient]:
-    options = types.HttpOptions(base_url=url, api_version=version, timeout=20_000)
-    with genai.Client(api_key="canary-key", vertexai=False, http_options=options) as client:
-        async with client.aio as aio:
-            yield aio
+    # The client is handed in, as the broker does: without one the SDK takes aiohttp wherever that happens to be installed.
+    async with httpx2.AsyncClient() as http:
+        options = types.HttpOptions(base_url=url, api_version=version, timeout=20_000, httpx_async_client=http)
+        with genai.Client(api_key="canary-key", vertexai=False, http_options=options) as client:
+            async with client.aio as aio:
+                yield aio
 
 
 @pytest.fixture(params=[None, "v1beta"], ids=["default", "v1beta"])
