@@ -25,7 +25,7 @@ generated: venv  ## crds/ and the chart's templates are what the models say
 	$(BIN)/python crds/generate --check
 
 unit: venv  ## unit and contract tests, no network
-	$(BIN)/pytest tests -m "not e2e" --cov --cov-report=term
+	$(BIN)/pytest tests -m "not e2e" -n auto --cov --cov-report=term
 
 go: venv  ## the test cluster's own equipment
 	$(BIN)/python e2e/scenarios/gotest
