@@ -28,7 +28,7 @@ Result = TypeVar("Result")
 ALIVE_SECONDS = 30  # expiry of the alive key, and what three missed beats cost
 TAKE_OVER_MS = 60_000  # a delivery that no pod renewed for this long is taken over
 TAKE_OVER_EVERY = 15.0  # seconds between looks for such deliveries
-TIMEOUT = 20.0  # seconds that one call may take with all its retries
+TIMEOUT = 20.0
 FIRST_WAIT = 0.05
 LONGEST_WAIT = 1.0
 BATCH = 32  # deliveries handed out at once
@@ -38,11 +38,12 @@ Entry = tuple[str, dict[str, str]]
 
 @dataclass(frozen=True)
 class Seat:
-    """Who this end belongs to."""
+    """Who this end belongs to. `timeout`: seconds that one call may take with all its retries."""
 
     tenant: str
     participant: str
     pod: str
+    timeout: float = TIMEOUT
 
 
 @dataclass
@@ -169,11 +170,11 @@ class ValkeyBus:
         return await self._attempt(on_session)
 
     async def _attempt(self, act: Callable[[_Session], Awaitable[Result]], *, once: bool = False) -> Result:
-        """Act on a session, on a new one after a failure, within TIMEOUT. `once`: a failure is the caller's affair at once."""
+        """Act on a session, on a new one after a failure, within the seat's timeout. `once`: a failure is the caller's affair at once."""
         wait = FIRST_WAIT
         last = ""
         try:
-            async with asyncio.timeout(TIMEOUT):
+            async with asyncio.timeout(self._seat.timeout):
                 while True:
                     session = None
                     try:
@@ -191,7 +192,7 @@ class ValkeyBus:
                     await asyncio.sleep(wait)
                     wait = min(wait * 2, LONGEST_WAIT)
         except TimeoutError:
-            raise Unavailable(f"bus {self._url} did not answer within {TIMEOUT:g} s: {last or 'no reply'}") from None
+            raise Unavailable(f"bus {self._url} did not answer within {self._seat.timeout:g} s: {last or 'no reply'}") from None
 
     async def _open(self) -> _Session:
         async with self._opening:

@@ -17,13 +17,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from folkmoot_core import names
 from folkmoot_core.credentials import CredentialAnswer
 from folkmoot_core.document import AgentEntry, Identity, TenantDocument
+from folkmoot_core.errors import Unavailable
 from folkmoot_core.identity import GrantsV1
 from folkmoot_core.messages import Envelope, Task, TaskResult
 from folkmoot_core.resources import AgentSpec
 from folkmoot_core.signing import SigningKey
 from folkmoot_runtime.bus.__main__ import prepare, reach
 from folkmoot_runtime.bus.accounts import Accounts
-from folkmoot_runtime.bus.connection import connect
+from folkmoot_runtime.bus.connection import RedisError, connect
 from folkmoot_runtime.bus.directory import DocumentDirectory
 from folkmoot_runtime.bus.interface import Bus
 from folkmoot_runtime.bus.memory import MemoryHub
@@ -108,7 +109,10 @@ class Granting:
 
     async def fetch(self, key: SigningKey) -> CredentialAnswer:
         self.granted += 1
-        return await self.accounts.grant(*self._who, key.public)
+        try:
+            return await self.accounts.grant(*self._who, key.public)
+        except (RedisError, OSError) as error:
+            raise Unavailable("the bus does not answer the router") from error
 
 
 class World(Protocol):
