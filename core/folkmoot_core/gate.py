@@ -10,6 +10,7 @@ first that finds something decides the verdict.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Literal
@@ -24,6 +25,7 @@ from folkmoot_core.resources import GatePolicySpec
 from folkmoot_core.resources.common import seconds
 
 Severity = Literal["Critical", "High", "Medium", "Low", "Informational"]
+_PLAIN = re.compile(r"[A-Za-z0-9._/+@=-]{0,200}")
 VerdictWord = Literal["Approved", "Revise", "Blocked", "Escalated"]
 
 
@@ -239,7 +241,7 @@ def _asks(  # noqa: PLR0913 - the two sides differ in one word; everything else 
     inputs: tuple[InputRef, ...], limit: int,
 ) -> tuple[AskAgent, ...]:  # fmt: skip
     asked = policy.structural.reviewers if side == "structural" else policy.adversarial.reviewers
-    facts = tuple(_line(f) for f in probes.findings)
+    facts = tuple(_fact(f) for f in probes.findings)
     return tuple(
         AskAgent(
             id=f"gate/{submitted.number}/{side}/{r.agent_ref.name}", agent=r.agent_ref.name, task="review",
@@ -357,6 +359,11 @@ def _verdict_note(submitted: Submission, verdict: Verdict) -> Note:
 def _line(f: Finding) -> str:
     where = f"{f.file}:{f.line}: " if f.file else ""
     return f"{where}{f.shape or f.source}: {f.message}"
+
+
+def _fact(f: Finding) -> str:
+    """A finding for reviewers. It stands outside every fence, and the file's name is the author's."""
+    return _line(f if _PLAIN.fullmatch(f.file) else f.model_copy(update={"file": "(a file whose name could be an instruction)"}))
 
 
 def _last_line(output: str) -> str:

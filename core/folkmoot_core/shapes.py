@@ -9,7 +9,7 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import Final
 
-VOCABULARY: Final = "2026.11"
+VOCABULARY: Final = "2026.11.1"
 
 SHAPES: Final[dict[str, str]] = {
     "audit-before-write": "an effect happens before its record is durable",
@@ -30,6 +30,7 @@ SHAPES: Final[dict[str, str]] = {
     "special-cased-input": "the code recognises the test's input",
     "hard-coded-answer": "the code returns the expected answer without computing it",
     "harness-tampered": "the machinery that runs the tests was changed",
+    "unread-content": "a part of the change is not shown to those who judge it",
     "hidden-sleep": "waiting hides a race or a failure",
     "secret-committed": "a credential is in the files",
     "prompt-injection": "content addresses the reviewer or the model with an instruction",

@@ -21,6 +21,7 @@ from folkmoot_core import names
 from folkmoot_core.deliberation import CheckResult, RunCheck
 from folkmoot_core.errors import FolkmootError, Unavailable
 from folkmoot_core.probes import is_test_file
+from folkmoot_core.probes.change import SETTINGS, steering
 from folkmoot_core.workspace import Lease, ToolAnswer, ToolCall
 from folkmoot_runtime.conductor import rows
 from folkmoot_runtime.conductor.blobs import Artefacts, File
@@ -32,7 +33,6 @@ PATIENCE: Final = 120.0  # seconds to wait for a sandbox that does not answer at
 RETRY_SECONDS: Final = 2.0
 ANSWER_SLACK: Final = 30.0  # seconds that the sandbox may take beyond the command's own limit
 OUTPUT: Final = 4096
-HARNESS: Final = frozenset({"conftest.py", "pytest.ini", "tox.ini"})
 
 
 class Sandbox(Protocol):
@@ -162,11 +162,17 @@ def _expect(response: httpx2.Response) -> httpx2.Response:
 def restored(head: dict[str, File], base: dict[str, File]) -> dict[str, File]:
     """The submission with the base's tests put back: deleted ones return, changed ones are as they were, new ones stay.
 
-    Where the base has tests, harness files that only the submission has are left out: a new conftest.py could switch every
-    test off, and the base's tests need none that the base lacks.
+    Where the base has tests, their settings are the base's too, and what only the submission has and what could switch every
+    test off is left out: a new conftest.py, a start-up hook, a module in front of the runner's. The base's tests need none that
+    the base lacks. What no restoring helps against is code under test that ends the process: that is for reviewers, and for
+    the probe `harness-tampered`.
     """
     tests = {path: file for path, file in base.items() if is_test_file(path)}
-    kept = {path: file for path, file in head.items() if not (tests and path not in base and path.rsplit("/", 1)[-1] in HARNESS)}
+    if not tests:
+        return head
+    tests |= {path: file for path, file in base.items() if path.rsplit("/", 1)[-1] in SETTINGS}
+    steers = steering(base)
+    kept = {path: file for path, file in head.items() if path in base or not steers(path)}
     shadowed = {
         path for path in kept if any(test.startswith(f"{path}/") for test in tests)
     }  # a file where the tests' directory was

@@ -10,7 +10,14 @@ from collections.abc import Callable
 from typing import Final
 
 from folkmoot_core.deliberation import Finding, ProbeResult
-from folkmoot_core.probes import assertion_weakened, prompt_injection, secret_committed, test_deleted
+from folkmoot_core.probes import (
+    assertion_weakened,
+    harness_tampered,
+    prompt_injection,
+    secret_committed,
+    test_deleted,
+    unread_content,
+)
 from folkmoot_core.probes.change import Change, is_test_file
 from folkmoot_core.shapes import VOCABULARY, selected
 
@@ -20,6 +27,8 @@ MAX_FINDINGS: Final = 200
 PROBES: Final[tuple[tuple[str, Callable[[Change], list[Finding]]], ...]] = (
     (test_deleted.SHAPE, test_deleted.probe),
     (assertion_weakened.SHAPE, assertion_weakened.probe),
+    (harness_tampered.SHAPE, harness_tampered.probe),
+    (unread_content.SHAPE, unread_content.probe),
     (secret_committed.SHAPE, secret_committed.probe),
     (prompt_injection.SHAPE, prompt_injection.probe),
 )

@@ -4,21 +4,56 @@ from __future__ import annotations
 
 import ast
 import difflib
+import sys
 import warnings
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePosixPath
 
 MAX_TEXT = 1024 * 1024  # bytes of one file that are looked at
 MAX_DIFF = 256 * 1024
+TEST_SETTINGS = frozenset({"conftest.py", "pytest.ini", ".pytest.ini", "pytest.toml", ".pytest.toml", "tox.ini"})
+SETTINGS = TEST_SETTINGS | {"pyproject.toml", "setup.cfg"}  # these two hold other things beside the tests' settings
+STARTUP = frozenset({"sitecustomize.py", "usercustomize.py"})  # the interpreter runs them before anything else, and *.pth
+RUNNER = sys.stdlib_module_names | {"pytest", "_pytest", "pluggy", "iniconfig", "packaging", "pygments", "py"}
 
 
 def is_test_file(path: str) -> bool:
     """Files that say what is right: tests and their harness. Checks restore these from the base before they run."""
     pure = PurePosixPath(path)
     name = pure.name
-    harness = name in {"conftest.py", "pytest.ini", "tox.ini"}
-    return harness or name.startswith("test_") or name.endswith("_test.py") or bool({"tests", "test"} & set(pure.parts[:-1]))
+    return (
+        name in TEST_SETTINGS
+        or name.startswith("test_")
+        or name.endswith("_test.py")
+        or bool({"tests", "test"} & set(pure.parts[:-1]))
+    )
+
+
+def steering(base: Iterable[str]) -> Callable[[str], bool]:
+    """Tells of a path whether it decides what runs when the tests of `base` are run, whatever they say: settings, start-up
+    hooks, and new modules that stand in front of the runner's own or the standard library's, because their directory comes
+    first on the import path."""
+    paths = [PurePosixPath(path) for path in base]
+    roots = {PurePosixPath()} | {parent for path in paths if is_test_file(str(path)) for parent in path.parents}
+    known = {place for path in paths for place in _places(path, roots)}
+
+    def steers(path: str) -> bool:
+        pure = PurePosixPath(path)
+        if pure.name in SETTINGS | STARTUP or pure.suffix == ".pth" or pure.parts[0] == ".local":
+            return True
+        return any(first.split(".", 1)[0] in RUNNER and (root, first) not in known for root, first in _places(pure, roots))
+
+    return steers
+
+
+def _places(path: PurePosixPath, roots: Collection[PurePosixPath]) -> Iterator[tuple[PurePosixPath, str]]:
+    """(root, what an import from there would name) for every root that the path lies under."""
+    for depth, parent in enumerate(reversed(path.parents)):
+        if parent in roots:
+            yield parent, path.parts[depth]
 
 
 @dataclass(frozen=True)
@@ -43,15 +78,16 @@ class Change:
         return _text(self.head.get(path, b""))
 
     def added_lines(self, path: str) -> list[tuple[int, str]]:
-        """(line number at head, text) of each line that head adds."""
-        old, new = self.before(path).splitlines(), self.after(path).splitlines()
-        matcher = difflib.SequenceMatcher(a=old, b=new, autojunk=False)
-        return [
-            (number + 1, new[number])
-            for tag, _, _, first, last in matcher.get_opcodes()
-            if tag in {"insert", "replace"}
-            for number in range(first, last)
-        ]
+        """(line number at head, text) of each line that head has more often than base. Counted, not aligned: aligning takes
+        time that grows with the product of both, and a submission could make that hours."""
+        known = Counter(self.before(path).splitlines())
+        added: list[tuple[int, str]] = []
+        for number, line in enumerate(self.after(path).splitlines(), 1):
+            if known[line]:
+                known[line] -= 1
+            else:
+                added.append((number, line))
+        return added
 
     def diff(self) -> str:
         """Unified diff of all touched text files, cut at 256 KiB."""
@@ -61,6 +97,12 @@ class Change:
             out.extend(difflib.unified_diff(old, new, f"a/{path}", f"b/{path}"))
         text = "".join(line if line.endswith("\n") else line + "\n" for line in out)
         return text if len(text) <= MAX_DIFF else text[:MAX_DIFF] + "\n[cut]\n"
+
+    @cached_property
+    def unread(self) -> tuple[str, ...]:
+        """Touched paths whose content `diff` cannot show: nobody who reads the difference has seen it."""
+        sides = ((path, side.get(path, b"")) for path in self.touched for side in (self.base, self.head))
+        return tuple(sorted({path for path, data in sides if data and not _text(data)}))
 
     def line_counts(self) -> dict[str, int]:
         """path → number of lines, the larger of base and head."""

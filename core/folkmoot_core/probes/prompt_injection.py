@@ -25,9 +25,12 @@ _INVISIBLE = re.compile(r"[\u200b-\u200f\u202a-\u202e\u2060-\u2064\U000e0000-\U0
 
 
 def probe(change: Change) -> list[Finding]:
-    """Added lines of every text file, comments and documentation included."""
+    """Names of new files and added lines of every text file, comments and documentation included."""
     found: list[Finding] = []
     for path in change.touched:
+        words = re.sub(r"[\W_]+", " ", path)
+        if path not in change.base and (_INVISIBLE.search(path) or any(p.search(words) for p in _PATTERNS)):
+            found.append(_finding(path, 0, "the file's name addresses a reviewer or model with an instruction"))
         for number, line in change.added_lines(path):
             text = line[:MAX_LINE]
             if _INVISIBLE.search(text):

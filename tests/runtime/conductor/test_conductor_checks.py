@@ -44,6 +44,22 @@ def test_a_harness_that_only_the_submission_has_stays_out() -> None:
     assert restored(head, {}) == head
 
 
+def test_settings_of_the_tests_are_the_bases_and_nothing_new_steers_them() -> None:
+    base = {**BASE, "pyproject.toml": File(b"[tool.pytest.ini_options]\n", False)}
+    steering = (
+        "setup.cfg", ".pytest.ini", "sitecustomize.py", "usercustomize.py", "x.pth", "pytest.py", "pytest/__init__.py", "_pytest/a.py",
+        "tests/random.py", "argparse.py", ".local/lib/python3.11/site-packages/usercustomize.py",
+    )  # fmt: skip
+    head = {
+        **base,
+        "pyproject.toml": File(b"addopts = '--collect-only'", False),
+        **{path: File(b"evil", False) for path in steering},
+    }
+    assert restored(head, base) == base
+    honest = {**base, "calc.py": File(b"1", False), "pkg/random.py": File(b"2", False)}
+    assert restored(honest, base) == honest
+
+
 def test_a_file_where_the_tests_were_gives_way() -> None:
     assert texts(restored({"tests": File(b"file", False)}, {"tests/test_a.py": File(b"t", False)})) == {"tests/test_a.py": b"t"}
 
