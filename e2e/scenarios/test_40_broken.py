@@ -49,7 +49,7 @@ def broken(moot: Cluster) -> Iterator[Cluster]:
     moot.kubectl("delete", PLURALS["Tenant"], "broken", "--ignore-not-found", "--timeout=300s")
 
 
-def says(
+def says(  # noqa: PLR0913 - which object, which condition, what it must say
     cluster: Cluster, kind: str, name: str, condition: str, *, words: tuple[str, ...], status: str = "False"
 ) -> dict[str, Any]:
     """Wait until the object's condition says all these words."""

@@ -64,7 +64,7 @@ def images(cluster: Cluster) -> None:
 def charts(cluster: Cluster) -> None:
     """Both charts, installed or upgraded; ends when the operator answers."""
     helm = cluster.tool("helm")
-    common = ["--namespace", SYSTEM, "--create-namespace", "--wait", "--timeout", "240s"]
+    common = ["--namespace", SYSTEM, "--create-namespace", "--wait", "--timeout", "240s", "--force-conflicts"]
     with step("helm: charts/folkmoot-crds"):
         run(
             [helm, "upgrade", "--install", "folkmoot-crds", ROOT / "charts/folkmoot-crds", *common],
