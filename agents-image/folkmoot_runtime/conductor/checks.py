@@ -125,11 +125,16 @@ class HttpSandbox:
             base_url=self._endpoint, headers=headers, timeout=timeout, transport=transport, trust_env=False
         ) as client:
             try:
-                _expect(
-                    await client.post("/v1/lease", content=lease.model_dump_json(), headers={"Content-Type": "application/json"})
+                taken = await client.post(
+                    "/v1/lease", content=lease.model_dump_json(), headers={"Content-Type": "application/json"}
                 )
-            except (httpx2.HTTPError, Unavailable) as error:
+            except httpx2.HTTPError as error:
                 raise NotReached(f"checks sandbox {self._endpoint} does not take a lease: {type(error).__name__}") from error
+            if taken.status_code == httpx2.codes.CONFLICT:
+                # It died after it had noted the fence and before it answered. The same lease is refused for ever: a new one.
+                raise Unavailable(f"checks sandbox {self._endpoint} has seen fence {lease.fence} before")
+            if not taken.is_success:
+                raise NotReached(f"checks sandbox {self._endpoint} answered {taken.status_code} to a lease")
             try:
                 return await _use(client, files, call)
             except httpx2.HTTPError as error:

@@ -171,7 +171,7 @@ class SandboxDoor:
     def __init__(self) -> None:
         self.calls: list[tuple[str, str]] = []
         self.files: dict[str, tuple[bytes, bool]] = {}
-        self.refuse = ""
+        self.refuse, self.status = "", 503
         self.headers: set[tuple[str, str]] = set()
 
     def app(self) -> Starlette:
@@ -198,7 +198,7 @@ class SandboxDoor:
 
     def _said(self, request: Request, answer: Response) -> Response:
         self.calls.append((request.method, request.url.path))
-        return Response(status_code=503) if self.refuse == request.url.path else answer
+        return Response(status_code=self.status) if self.refuse == request.url.path else answer
 
 
 async def test_the_http_sandbox_speaks_the_sandboxs_door(tmp_path: Any) -> None:
@@ -220,3 +220,7 @@ async def test_the_http_sandbox_speaks_the_sandboxs_door(tmp_path: Any) -> None:
     with pytest.raises(Unavailable) as died:
         await sandbox.run(lease, files, call)
     assert not isinstance(died.value, NotReached)
+    door.refuse, door.status = "/v1/lease", 409  # it noted the fence, died before it answered, and came back
+    with pytest.raises(Unavailable) as fenced:
+        await sandbox.run(lease, files, call)
+    assert not isinstance(fenced.value, NotReached), "the same lease would be refused for ever"
