@@ -1,5 +1,5 @@
-"""What the operator leans on in an API server: the same tests against the in-memory twin and, where FOLKMOOT_TEST_KUBECONFIG names a
-kubeconfig, against a real one (it makes and removes one namespace)."""
+"""What the operator leans on in an API server: the same tests against the in-memory twin and, among the e2e tests, against the
+real one that FOLKMOOT_TEST_KUBECONFIG names (they make and remove a namespace)."""
 
 from __future__ import annotations
 
@@ -20,12 +20,9 @@ from folkmoot_operator.kube_config import from_kubeconfig
 
 pytestmark = pytest.mark.contract
 NAMESPACE_NAME = f"contract-{secrets.token_hex(3)}"
-REAL = os.environ.get("FOLKMOOT_TEST_KUBECONFIG", "")
 
 
-@pytest.fixture(
-    params=["fake", pytest.param("real", marks=pytest.mark.skipif(not REAL, reason="FOLKMOOT_TEST_KUBECONFIG is not set"))]
-)
+@pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.e2e)])
 async def kube(request) -> AsyncIterator[Kube]:
     name = f"{NAMESPACE_NAME}-{secrets.token_hex(2)}"
     body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
@@ -35,7 +32,7 @@ async def kube(request) -> AsyncIterator[Kube]:
         await fake.create(NAMESPACE, body)
         yield fake
         return
-    connection = from_kubeconfig(Path(REAL))
+    connection = from_kubeconfig(Path(os.environ["FOLKMOOT_TEST_KUBECONFIG"]))
     session = aiohttp.ClientSession(connector=connector(connection, 8), middlewares=[middleware(connection)])
     async with session:
         real = HttpKube(connection, session, TokenBucket(50, 100))
