@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -13,7 +14,7 @@ from folkmoot_core.entries import Actor, EntryRequest, EntryType, Producer, new_
 from folkmoot_core.errors import Conflict, Forbidden, Invalid, Unavailable
 from folkmoot_core.ledger import bundle, checkpoint, note, tiles, tree
 from folkmoot_core.ledger.export import members
-from folkmoot_runtime.ledger.interface import OWN, Ledger
+from folkmoot_runtime.ledger.interface import AGENTS, OWN, SPOKEN_BY, Ledger
 from folkmoot_runtime.ledger.log import Options, open_log
 from folkmoot_runtime.ledger.twin import MemoryLog
 
@@ -120,7 +121,7 @@ async def test_the_same_id_with_other_content_is_refused_and_takes_its_whole_req
 
 async def test_ids_belong_to_their_producer(ledger: Ledger) -> None:
     await ledger.append([fact(1, x=1)], CONDUCTOR)
-    (receipt,) = await ledger.append([fact(1, x=2)], Producer(id="broker"))
+    (receipt,) = await ledger.append([fact(1, "model.call.intent", x=2)], Producer(id="broker"))
     assert (receipt.index, receipt.duplicate) == (2, False)
 
 
@@ -148,6 +149,21 @@ async def test_the_ledgers_own_entries_are_its_own(ledger: Ledger) -> None:
             await ledger.append([fact(1, kind)], CONDUCTOR)
     (receipt,) = await ledger.append([fact(1, "heartbeat")], OWN)
     assert receipt.index == 1
+
+
+async def test_every_kind_of_entry_has_one_producer_and_nobody_else_writes_it(ledger: Ledger) -> None:
+    speakers = {name: Producer(id="agents/anna" if name == AGENTS else name) for name in SPOKEN_BY}
+    assert sorted(kind for kinds in SPOKEN_BY.values() for kind in kinds) == sorted(get_args(EntryType))
+    itself = Actor(kind="agent", id="anna")
+    for owner, kinds in SPOKEN_BY.items():
+        for kind in sorted(kinds):
+            for name, producer in speakers.items():
+                if name != owner:
+                    with pytest.raises(Forbidden):
+                        await ledger.append([fact(1, kind, itself)], producer)
+    with pytest.raises(Forbidden):
+        await ledger.append([fact(1, "gate.verdict")], Producer(id="somebody"))
+    assert ledger.size == 1
 
 
 async def test_a_closed_log_takes_nothing_more_and_answers_what_it_has(ledger: Ledger) -> None:

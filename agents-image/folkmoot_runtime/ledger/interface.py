@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
-from folkmoot_core.entries import Actor, EntryRequest, Producer, Receipt
+from folkmoot_core.entries import Actor, EntryRequest, EntryType, Producer, Receipt
 from folkmoot_core.errors import Forbidden, Unavailable
 
 OWN: Final = Producer(id="core/ledger")
 OWN_ACTOR: Final = Actor(kind="service", id="ledger")
-OWN_TYPES: Final = frozenset({"log.opened", "log.closed", "log.degraded", "heartbeat", "evidence.read"})
+OWN_TYPES: Final[frozenset[EntryType]] = frozenset({"log.opened", "log.closed", "log.degraded", "heartbeat", "evidence.read"})
 AGENTS: Final = "agents/"
+SPOKEN_BY: Final[Mapping[str, frozenset[EntryType]]] = {
+    "core/ledger": OWN_TYPES,
+    AGENTS: frozenset({"identity.bound", "tool.call.intent", "tool.call.outcome"}),
+    "broker": frozenset({"model.call.intent", "model.call.outcome"}),
+    "core/router": frozenset({"bus.resent", "bus.dead", "bus.refused"}),
+    "core/conductor": frozenset(
+        {
+            "config.changed", "session.start", "session.end", "session.cancelled", "task.sent", "task.result",
+            "council.plan", "council.vote", "council.decision",
+            "gate.submission", "gate.probe", "gate.check", "gate.review", "gate.verdict",
+        }
+    ),
+}  # fmt: skip
+"""Who records what. A reader who looks for a verdict by its type must not find one that an agent wrote."""
 
 
 class Overloaded(Unavailable):
@@ -53,9 +67,11 @@ class Ledger(Protocol):
 
 
 def check_claims(request: EntryRequest, producer: Producer) -> None:
-    """Refuse what the producer cannot speak for: the ledger's own kinds of entries, and, for an agent, any other actor."""
-    if request.type in OWN_TYPES and producer != OWN:
-        raise Forbidden(f"entry {request.id}: only the ledger itself records {request.type}")
+    """Refuse what the producer cannot speak for: kinds of entries that are another's, and, for an agent, any other actor."""
+    speaker = AGENTS if producer.id.startswith(AGENTS) else producer.id
+    if request.type not in SPOKEN_BY.get(speaker, frozenset()):
+        owner = next((name for name, types in SPOKEN_BY.items() if request.type in types), "nobody")
+        raise Forbidden(f"entry {request.id}: {producer.id} may not record {request.type}; {owner} does", reason="ForeignType")
     if producer.id.startswith(AGENTS):
         agent = producer.id.removeprefix(AGENTS)
         if request.actor.kind != "agent" or request.actor.id != agent:

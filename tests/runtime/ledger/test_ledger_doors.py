@@ -14,7 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from folkmoot_core import names
-from folkmoot_core.entries import Actor, EntryRequest, new_entry
+from folkmoot_core.entries import Actor, EntryRequest, EntryType, new_entry
 from folkmoot_core.errors import Invalid
 from folkmoot_core.ledger import bundle
 from folkmoot_runtime.ledger.app import Doors
@@ -70,8 +70,8 @@ async def setting(tmp_path: Path) -> Setting:
     return made
 
 
-def fact(number: int, actor: Actor) -> EntryRequest:
-    return new_entry("tool.call.intent", actor, id=f"request-{number}", data={}, now=NOW)
+def fact(number: int, actor: Actor, kind: EntryType = "model.call.intent") -> EntryRequest:
+    return new_entry("tool.call.intent" if actor == ANNA else kind, actor, id=f"request-{number}", data={}, now=NOW)
 
 
 ANNA = Actor(kind="agent", id="anna")
@@ -222,9 +222,10 @@ async def test_nobody_closes_through_the_tls_door(setting: Setting) -> None:
 
 
 async def test_the_socket_knows_its_peers_by_uid(setting: Setting) -> None:
+    kinds: dict[str, EntryType] = {CONDUCTOR: "session.start", ROUTER: "bus.refused"}
     for uid, expected in ((names.UID_CONDUCTOR, CONDUCTOR), (names.UID_ROUTER, ROUTER)):
         async with setting.unix(uid) as client:
-            answer = await post(client, fact(1, SERVICE))
+            answer = await post(client, fact(1, SERVICE, kinds[expected]))
             assert (await setting.entries())[answer.json()["index"]]["obs"]["id"] == expected
             assert (await client.get("/checkpoint")).status_code == 200
     for uid in (0, names.UID_BUS, names.UID_BROKER, names.UID_AGENT):
@@ -247,20 +248,20 @@ async def test_only_the_conductor_closes(setting: Setting) -> None:
     async with setting.unix(names.UID_CONDUCTOR) as client:
         assert (await client.post("/v1/close")).json() == {"size": 2}
         assert (await client.post("/v1/close")).json() == {"size": 2}
-        refused = await post(client, fact(1, SERVICE))
+        refused = await post(client, fact(1, SERVICE, "session.start"))
     assert (refused.status_code, refused.json()["type"]) == (409, "LogClosed")
 
 
 async def test_before_recovery_the_doors_ask_to_come_back(setting: Setting) -> None:
     setting.doors.ledger = None
     async with setting.unix(names.UID_CONDUCTOR) as client:
-        answer = await post(client, fact(1, SERVICE))
+        answer = await post(client, fact(1, SERVICE, "session.start"))
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
         assert (await client.get("/healthz")).status_code == 200
         assert (await client.get("/readyz")).status_code == 503
         setting.doors.ledger = setting.log
         assert (await client.get("/readyz")).status_code == 503  # no certificate yet
-        assert (await post(client, fact(1, SERVICE))).status_code == 200
+        assert (await post(client, fact(1, SERVICE, "session.start"))).status_code == 200
         setting.doors.certified = True
         assert (await client.get("/readyz")).status_code == 200
 
@@ -275,7 +276,7 @@ class FullLog(MemoryLog):
 async def test_a_full_queue_is_429_with_a_time_to_come_back(setting: Setting) -> None:
     setting.doors.ledger = FullLog()
     async with setting.unix(names.UID_CONDUCTOR) as client:
-        answer = await post(client, fact(1, SERVICE))
+        answer = await post(client, fact(1, SERVICE, "session.start"))
     assert (answer.status_code, answer.headers["retry-after"], answer.json()["type"]) == (429, "1", "Overloaded")
 
 

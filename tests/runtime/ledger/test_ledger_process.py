@@ -193,7 +193,7 @@ async def test_each_socket_has_its_producer_and_the_conductors_alone_closes(proc
     conductor = process.client()
     router = LedgerClient(f"unix://{process.router}", None, None, 60.0)
     await conductor.append(fact("1"))
-    receipt = await router.append(fact("1"))
+    receipt = await router.append(fact("1").model_copy(update={"type": "bus.refused"}))
     assert receipt.index == 2  # another producer, so another fact
     sources = [json.loads(entry)["obs"]["id"] for entry in await settled(conductor, 3)]
     assert sources == ["core/ledger", "core/conductor", "core/router"]
