@@ -228,7 +228,7 @@ def test_labels_cannot_be_forged_through_a_controller(labels: dict[str, str], gu
 
 def workloads(labels: dict[str, str]) -> Iterator[dict[str, Any]]:
     metadata = {"name": "forged", "namespace": NAMESPACE}
-    template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "none"}]}}
+    template: dict[str, Any] = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "none"}]}}
     once = {**template, "spec": {**template["spec"], "restartPolicy": "Never"}}
     chosen = {"selector": {"matchLabels": {"app": "mine"}}, "template": template}
     for kind in ("Deployment", "ReplicaSet", "DaemonSet"):
