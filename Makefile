@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOCK := requirements/dev.lock
 
-.PHONY: demo down test lint unit generated go dev e2e bench venv
+.PHONY: demo down test lint unit generated tools go dev e2e bench venv
 
 demo: venv  ## a cluster, two tenants, a decision, and its log verified
 	$(BIN)/python e2e/demo/run
@@ -13,7 +13,7 @@ demo: venv  ## a cluster, two tenants, a decision, and its log verified
 down: venv  ## remove what make demo left running
 	$(BIN)/python e2e/demo/down
 
-test: lint generated unit go dev e2e  ## everything; what cannot run here says so, and fails under CI=true
+test: lint generated tools unit go dev e2e  ## everything; what cannot run here says so, and fails under CI=true
 
 lint: venv
 	$(BIN)/ruff check .
@@ -23,6 +23,10 @@ lint: venv
 
 generated: venv  ## crds/ and the chart's templates are what the models say
 	$(BIN)/python crds/generate --check
+
+tools:  ## helm, for the charts' tests: built once from its Go module, and kept in the user's cache
+	@e2e/cluster/tool helm >/dev/null || { \
+	  echo "helm cannot be had here: the charts' tests will say that they are skipped"; test -z "$$CI"; }
 
 unit: venv  ## unit and contract tests, no network
 	$(BIN)/pytest tests -m "not e2e" -n auto --cov --cov-report=term

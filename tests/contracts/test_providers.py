@@ -241,9 +241,8 @@ async def test_a_closed_port_proves_that_nothing_was_sent(
     assert (caught.value.fault, caught.value.sent) == ("connect", False)
 
 
+@sdk_only
 async def test_a_part_of_another_vendor_is_refused_and_never_dropped(subject: Subject) -> None:
-    if subject.scripted:
-        pytest.skip("Scripted reads no parts of a vendor")
     alien = OpaquePart(provider_type="Elsewhere", value={"type": "thinking"})
     messages = (*ask("plain").messages, Message(role="assistant", parts=(alien,)), *ask("plain").messages)
     with pytest.raises(ProviderError) as caught:
