@@ -17,6 +17,7 @@ from folkmoot_cli.main import COMMANDS, main
 from folkmoot_core import names
 from folkmoot_core.plan import views
 from folkmoot_core.plan.types import Problems
+from folkmoot_core.probes import PROBES
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -152,6 +153,11 @@ def test_every_command_that_is_named_parses(
 def test_the_readme_shows_every_command():
     named = {words[0] for words, _ in _commands(Page(ROOT / "README.md"))}
     assert {name for name, _, _ in COMMANDS} - named == set()
+
+
+def test_the_readme_names_every_probe():
+    text = (ROOT / "README.md").read_text()
+    assert [shape for shape, _ in PROBES if f"`{shape}`" not in text] == []
 
 
 def test_manifests_in_the_pages_are_valid(page: Page):
