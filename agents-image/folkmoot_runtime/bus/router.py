@@ -20,7 +20,7 @@ from folkmoot_core.routing import Context, Decision, Deliver, Refuse, Waiting
 from folkmoot_runtime.bus.accounts import Accounts
 from folkmoot_runtime.bus.connection import RedisError, ResponseError
 from folkmoot_runtime.bus.directory import Directory
-from folkmoot_runtime.bus.resp import ROUTER_GROUP
+from folkmoot_runtime.bus.resp import GROUP, ROUTER_GROUP
 
 log = logging.getLogger(__name__)
 CONSUMER = "router"
@@ -99,6 +99,17 @@ class Router:
         owe(transaction, self._tenant, Note("bus.refused", participant, {"reason": "Flooded", "messages": length}))
         await transaction.execute()
         log.error("outbox flooded; its messages were refused", extra={"participant": participant, "messages": length})
+
+    async def stop_reader(self, participant: str, consumers: int) -> None:
+        """The same for one that fills the memory with consumers of its inbox: the group goes with them and is made anew."""
+        await self._accounts.remove(participant, block=True)
+        await self._redis.xgroup_destroy(names.inbox_key(self._tenant, participant), GROUP)
+        self._accounts.forget_streams()
+        await self._accounts.ensure_streams(participant)
+        transaction = self._redis.pipeline(transaction=True)
+        owe(transaction, self._tenant, Note("bus.refused", participant, {"reason": "Flooded", "consumers": consumers}))
+        await transaction.execute()
+        log.error("inbox flooded with consumers; they were removed", extra={"participant": participant, "consumers": consumers})
 
     async def _held_back(self) -> bool:
         owed = await self._redis.xlen(names.record_key(self._tenant))

@@ -12,6 +12,7 @@ from typing import Any
 from folkmoot_core import names, routing
 from folkmoot_core.errors import Invalid
 from folkmoot_core.messages import Envelope
+from folkmoot_core.names import CORE
 from folkmoot_core.routing import Dead, Resend, Waiting
 from folkmoot_runtime.bus.accounts import Accounts
 from folkmoot_runtime.bus.connection import RedisError
@@ -24,6 +25,10 @@ EVERY_SECONDS = 1.0
 DUE_AT_ONCE = 100
 MAX_DEAD = 10_000  # entries of the dead stream; the ledger keeps the record for good
 MAX_SEEN = 100_000  # remembered request ids
+MANY_CONSUMERS = 16  # pods that read or have read an inbox: from here on, those that are gone are forgotten
+MAX_CONSUMERS = 32  # a name may have a mebibyte
+STALE_MS = 3_600_000
+AHEAD_MS = 60_000
 
 
 class Upkeep:
@@ -52,8 +57,9 @@ class Upkeep:
         await self._router.stop_floods()
         await self._overdue(now_ms)
         for participant in participants:
-            await self._poison(participant, now_ms)
-            await self._trim(names.inbox_key(self._tenant, participant))
+            if await self._tidy_group(participant, now_ms):
+                await self._poison(participant, now_ms)
+                await self._trim(names.inbox_key(self._tenant, participant))
         if self._directory.known:
             for gone in sorted(self._accounts.holders() - self._directory.participants()):
                 await self._accounts.remove(gone)
@@ -105,6 +111,27 @@ class Upkeep:
             tell(transaction, self._tenant, outcome.tell)
         await transaction.execute()
         log.error("message is dead", extra={"request_id": envelope.request_id, "to": envelope.to, "reason": outcome.reason})
+
+    async def _tidy_group(self, participant: str, now_ms: int) -> bool:
+        """An agent owns its group, and may give it consumers without number or move it to the end of time. False: it did, and
+        the group starts anew; nothing is lost by that, for delivery is at least once."""
+        inbox = names.inbox_key(self._tenant, participant)
+        groups = await self._redis.xinfo_groups(inbox)
+        group = next((each for each in groups if each["name"] == GROUP), None)
+        if group is None:
+            return True
+        if group["consumers"] > MAX_CONSUMERS and participant != CORE:
+            await self._router.stop_reader(participant, group["consumers"])
+            return False
+        if _order(group["last-delivered-id"])[0] > now_ms + AHEAD_MS:
+            await self._redis.xgroup_setid(inbox, GROUP, "0")
+            log.error("group was moved ahead of time; set back", extra={"participant": participant})
+            return False
+        if group["consumers"] > MANY_CONSUMERS:
+            for each in await self._redis.xinfo_consumers(inbox, GROUP):
+                if not each["pending"] and each["idle"] > STALE_MS:
+                    await self._redis.xgroup_delconsumer(inbox, GROUP, each["name"])
+        return True
 
     async def _poison(self, participant: str, now_ms: int) -> None:
         inbox = names.inbox_key(self._tenant, participant)

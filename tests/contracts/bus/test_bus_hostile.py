@@ -153,3 +153,31 @@ async def test_an_agent_that_left_the_document_is_disconnected(valkey: Any, make
     with pytest.raises((AuthenticationError, RedisConnectionError)):
         await gone.ping()
     await gone.aclose()
+
+
+async def test_an_agent_that_moves_its_own_group_to_the_end_of_time_stops_no_upkeep(valkey: Any, message: Any) -> None:
+    hostile = connect(valkey.server.url, await valkey.login_of("athena"))
+    end = "18446744073709551615-18446744073709551615"
+    await hostile.execute_command("XCLAIM", INBOX, "participant", "x", "0", "1-1", "LASTID", end)
+    hermes = await valkey.join("hermes")
+    core = await valkey.join("core")
+    await core.send(message("core", "hermes", "cancel", "cancel-001"))
+    await valkey.settle()
+    (delivery,) = await hermes.receive(0.01)
+    await hermes.done(delivery.id)
+    await valkey.upkeep.once()
+    assert await valkey.redis.xlen(PEER_IN) == 0  # comes after athena
+    await hostile.aclose()
+
+
+async def test_consumers_without_number_cost_their_agent_its_user(valkey: Any, message: Any) -> None:
+    hostile = connect(valkey.server.url, await valkey.login_of("athena"))
+    for number in range(70):
+        await hostile.xreadgroup("participant", f"{number}" + "x" * 900_000, {INBOX: ">"})
+    assert int((await valkey.redis.info("memory"))["used_memory"]) > 60_000_000
+    await valkey.upkeep.once()
+    with pytest.raises((AuthenticationError, RedisConnectionError)):
+        await hostile.ping()
+    assert [each["reason"] for each in await valkey.recorded("bus.refused")] == ["Flooded"]
+    assert int((await valkey.redis.info("memory"))["used_memory"]) < 30_000_000
+    await hostile.aclose()
