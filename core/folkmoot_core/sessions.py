@@ -7,9 +7,10 @@ preview. Nothing here does I/O or reads a clock.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, Final, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
@@ -23,6 +24,7 @@ PREVIEW_BYTES: Final = 1024  # of a result, in reports and status
 EVENT_PREVIEW: Final = 300  # characters of one task's output, in events
 ENDED: Final = frozenset({"Succeeded", "Failed", "Cancelled"})
 MAX_NOTE: Final = 8 * 1024  # characters of a closing note as the next session reads it
+_COST = re.compile(r"[0-9]{1,30}(\.[0-9]{1,30})?")
 
 
 class _Frozen(BaseModel):
@@ -207,15 +209,9 @@ def preview(text: str, limit: int = PREVIEW_BYTES) -> str:
 
 
 def add_cost(total: str | None, more: str | None) -> str | None:
-    """Sum of two decimal texts; None is "not priced" and adds nothing, and so does what is not a finite number."""
-    values = []
-    for text in (total, more):
-        try:
-            value = Decimal(text) if text else None
-        except InvalidOperation:
-            value = None
-        if value is not None and value.is_finite():
-            values.append(value)
+    """Sum of two decimal texts; None is "not priced" and adds nothing, and so does what is no plain decimal: an agent may send
+    `1E+999999`, which is finite and a million digits long."""
+    values = [Decimal(text) for text in (total, more) if text and _COST.fullmatch(text)]
     return format(sum(values, Decimal(0)), "f") if values else None
 
 

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from folkmoot_core import routing
 from folkmoot_core.calls import Usage, family_of
-from folkmoot_core.canonical import MAX_INTEGER, sha256_hex
+from folkmoot_core.canonical import sha256_hex
 from folkmoot_core.deliberation import AskAgent
 from folkmoot_core.document import TenantDocument
 from folkmoot_core.errors import FolkmootError, Invalid, LimitReached, Missing, Unauthorized, Unavailable
@@ -37,6 +37,7 @@ SETTLE_MS: Final = 60_000  # how long such a refusal is not believed
 RESEND_SECONDS: Final = 1.0
 FIRST_WAIT: Final = 0.5
 LONGEST_WAIT: Final = 5.0
+MAX_COUNT: Final = 10**12  # tokens or calls of one task: their sum over a session must fit into the record too
 CANCEL_SECONDS: Final = 3.0  # that telling agents of a cancelled session may take
 
 
@@ -254,9 +255,7 @@ def _check_shape(need: AskAgent, result: TaskResult) -> None:
 
 def _bounded(result: TaskResult, document: TenantDocument | None) -> TaskResult:
     usage = result.usage
-    sane = all(
-        value <= MAX_INTEGER for value in (usage.input_tokens, usage.output_tokens, usage.cached_input_tokens, result.calls)
-    )
+    sane = all(value <= MAX_COUNT for value in (usage.input_tokens, usage.output_tokens, usage.cached_input_tokens, result.calls))
     update = {
         "usage": usage if sane else Usage(), "calls": result.calls if sane else 0, "error": preview(result.error, 500),
         "reason": result.reason[:64], "provider": result.provider[:63], "model_observed": preview(result.model_observed, 128),

@@ -189,6 +189,20 @@ async def test_numbers_out_of_this_world_do_not_break_the_record(world: Any, mak
     assert (entry.data["gen_ai.usage.input_tokens"], entry.data["cost"]) == (0, None)
 
 
+@pytest.mark.parametrize("claim", [{"usage": {"input_tokens": 2**53 - 1}}, {"cost": "1E+999998"}, {"cost": "1E+50000000"}])
+async def test_claims_that_would_not_fit_into_the_sum_count_nothing(world: Any, make: Any, claim: dict[str, Any]) -> None:
+    world.replies["ana"] = lambda task: {**make.say(task), "usage": {}, "cost": None, **claim}
+
+    def twice(context: Any) -> Any:
+        needs = tuple(AskAgent(id=f"ask/{n}", agent="ana", task="answer", prompt="?", timeout_seconds=60) for n in range(2))
+        answers = yield needs
+        return Outcome(phase="Succeeded", reason="Ran", message="ran", result=" ".join(answers[n.id].status for n in needs))
+
+    assert await told(world, make, twice) == "done done"
+    end = next(e for e in world.ledger.entries.values() if e.type == "session.end")
+    assert (end.data["gen_ai.usage.input_tokens"], end.data["cost"]) == (0, None)
+
+
 async def test_a_task_too_large_for_the_bus_fails(world: Any, make: Any) -> None:
     assert await told(world, make, asking(prompt="x" * 600_000)) == "failed TaskTooLarge None"
     assert not world.sent
