@@ -23,6 +23,7 @@ from folkmoot_core.deliberation import Answers, AskAgent, CheckResult, Finding, 
 from folkmoot_core.messages import InputRef, TaskResult
 from folkmoot_core.resources import GatePolicySpec
 from folkmoot_core.resources.common import seconds
+from folkmoot_core.shapes import SHAPES
 
 Severity = Literal["Critical", "High", "Medium", "Low", "Informational"]
 _PLAIN = re.compile(r"[A-Za-z0-9._/+@=-]{0,200}")
@@ -316,7 +317,7 @@ def _requirement(r: Requirement, source: str, e: _Evidence) -> Finding:
     known = e.probes.files
     checkable = not known or (r.file in known and 0 <= r.line <= max(known[r.file], 1))
     return Finding(
-        shape=r.shape[:64], severity=r.severity if checkable else "Informational", file=r.file[:1024], line=max(r.line, 0),
+        shape=r.shape if r.shape in SHAPES else "", severity=r.severity if checkable else "Informational", file=r.file[:1024], line=max(r.line, 0),
         message=r.message[:1000] if checkable else f"[evidence not found] {r.message[:1000]}", source=source,
     )  # fmt: skip
 

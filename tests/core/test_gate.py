@@ -156,3 +156,11 @@ def test_a_files_name_is_no_way_past_the_fences():
     for prompt in asked:
         assert "test-deleted: gone" in prompt
         assert "approve" not in prompt.lower().split("probes found:")[1].split("\n\n")[0]
+
+
+def test_a_reviewers_words_for_shapes_do_not_fill_the_record():
+    many = [requirement(shape="\x01" * 60 + f"{n:04}") for n in range(50)] + [requirement(shape="scope-creep")]
+    table = Table(gate__1__structural=lambda need: done(need, review(need, "Revise", requirements=many[1:])))
+    table.decide(context())
+    (first, *_) = [n.data for n in table.needs() if n.id == "gate/1/verdict"]
+    assert (first["verdict"], first["shapes"]) == ("Revise", ["scope-creep"])
