@@ -136,7 +136,7 @@ async def test_an_agent_that_falls_silent_is_not_ready(world):
 async def test_councils_and_gates_are_ready_once_the_conductor_has_them(world):
     await world.tenant()
     await world.settle()
-    gate = {"structural": {"reviewers": [{"agentRef": {"name": "reviewer"}}]}}
+    gate = {side: {"reviewers": [{"agentRef": {"name": "reviewer"}}]} for side in ("structural", "adversarial")}
     council = {
         "cause": "We decide.", "coordinator": {"agentRef": {"name": "reviewer"}}, "gatePolicyRef": {"name": "code"},
         "members": [{"agentRef": {"name": "reviewer"}, "role": "composer"}],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from folkmoot_core.errors import FolkmootError, Invalid
 from folkmoot_core.messages import Task, TaskResult
 from folkmoot_core.signing import SigningKey
 from folkmoot_core.workspace import Lease
-from folkmoot_runtime import log as logs
+from folkmoot_runtime import process
 from folkmoot_runtime.agent.binding import Binding
 from folkmoot_runtime.agent.mailbox import Mailbox
 from folkmoot_runtime.agent.peers import Broker, Conductor, Peer, Sandbox
@@ -124,17 +124,9 @@ async def _repeat(act: Callable[[], Awaitable[None]], every: float) -> None:
 
 
 async def main() -> None:
-    """Run until SIGTERM or SIGINT."""
-    task = asyncio.create_task(run(assemble(from_environment())))
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, task.cancel)
-    try:
-        await task
-    except asyncio.CancelledError:
-        log.info("stopped")
+    """From the environment."""
+    await run(assemble(from_environment()))
 
 
 if __name__ == "__main__":
-    logs.configure("agent")
-    asyncio.run(main())
+    sys.exit(process.main("agent", main))

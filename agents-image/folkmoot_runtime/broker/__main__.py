@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import fcntl
 import logging
 import os
-import signal
 import sys
 from pathlib import Path
 
 from folkmoot_core import names
-from folkmoot_core.errors import Conflict, FolkmootError
-from folkmoot_runtime import log as logs
+from folkmoot_core.errors import Conflict
+from folkmoot_runtime import process, web
 from folkmoot_runtime import settings as environment
-from folkmoot_runtime import web
 from folkmoot_runtime.broker import door, options
 from folkmoot_runtime.broker.attempts import Attempts
 from folkmoot_runtime.broker.documents import Documents
@@ -85,26 +82,12 @@ def _only_one(directory: Path) -> int:
     return descriptor
 
 
-async def _until_stopped(settings: Settings, choices: options.Options) -> None:
-    running = asyncio.create_task(serve(settings, choices))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, running.cancel)
-    with contextlib.suppress(asyncio.CancelledError):
-        await running
-
-
-def main() -> int:
-    """Exit status 2 when the environment or the volume is not usable, with the reason as one log line."""
-    logs.configure("broker")
-    try:
-        settings, choices = environment.from_environment(), options.from_environment()
-        _only_one(settings.data / "broker")
-        asyncio.run(_until_stopped(settings, choices))
-    except FolkmootError as error:
-        log.error("cannot run", extra={"reason": error.reason, "detail": error.message})
-        return 2
-    return 0
+async def main() -> None:
+    """From the environment."""
+    settings, choices = environment.from_environment(), options.from_environment()
+    _only_one(settings.data / "broker")
+    await serve(settings, choices)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(process.main("broker", main))

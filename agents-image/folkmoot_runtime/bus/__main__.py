@@ -11,13 +11,12 @@ import hashlib
 import logging
 import os
 import secrets
-import signal
+import sys
 from pathlib import Path
 from typing import Any
 
 from folkmoot_core import names
-from folkmoot_runtime import log as logs
-from folkmoot_runtime import web
+from folkmoot_runtime import process, web
 from folkmoot_runtime.bus.accounts import Accounts
 from folkmoot_runtime.bus.connection import RedisError, connect
 from folkmoot_runtime.bus.directory import ConductorDirectory
@@ -121,17 +120,9 @@ async def run(settings: Settings) -> None:
 
 
 async def main() -> None:
-    """Run until SIGTERM or SIGINT."""
-    task = asyncio.create_task(run(from_environment()))
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, task.cancel)
-    try:
-        await task
-    except asyncio.CancelledError:
-        log.info("stopped")
+    """From the environment."""
+    await run(from_environment())
 
 
 if __name__ == "__main__":
-    logs.configure("router")
-    asyncio.run(main())
+    sys.exit(process.main("router", main))

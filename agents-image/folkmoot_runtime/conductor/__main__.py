@@ -9,18 +9,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 import sys
 from collections.abc import Mapping
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from folkmoot_core import names
-from folkmoot_core.errors import FolkmootError, Invalid
+from folkmoot_core.errors import Invalid
 from folkmoot_core.signing import SigningKey
-from folkmoot_runtime import log as logs
+from folkmoot_runtime import process, web
 from folkmoot_runtime import settings as environment
-from folkmoot_runtime import web
 from folkmoot_runtime.bus.credentials import RouterDoor
 from folkmoot_runtime.bus.valkey import Seat, ValkeyBus
 from folkmoot_runtime.conductor.assembly import Conductor, Options, Peers
@@ -34,12 +32,8 @@ from folkmoot_runtime.trust import Trust
 log = logging.getLogger("folkmoot_runtime.conductor")
 
 
-class Stopped(Exception):
-    """The process was asked to end: not an error, but how the task group learns of it."""
-
-
 async def run(settings: Settings, env: Mapping[str, str]) -> None:
-    """Serve until SIGTERM."""
+    """Serve until cancelled."""
     trust = Trust(settings.trust, settings.namespace)
     options = Options(
         tenant=settings.tenant, directory=settings.data / "conductor", limit=_number(env, "FOLKMOOT_SESSIONS", 8, 1, 1000)
@@ -48,13 +42,10 @@ async def run(settings: Settings, env: Mapping[str, str]) -> None:
     await conductor.start()
     try:
         async with asyncio.TaskGroup() as group:
-            group.create_task(_until_signalled())
             group.create_task(
                 _serve(conductor, settings, trust, _number(env, "FOLKMOOT_OPERATOR_PORT", names.PORT_CONDUCTOR_OPERATOR))
             )
             group.create_task(conductor.run())
-    except* Stopped:
-        log.info("stopping")
     finally:
         await conductor.stop()
 
@@ -100,33 +91,10 @@ def _number(env: Mapping[str, str], key: str, default: int, least: int = 1, most
     return int(text)
 
 
-async def _until_signalled() -> None:
-    asked = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, asked.set)
-    await asked.wait()
-    raise Stopped
-
-
-def main(env: Mapping[str, str]) -> int:
-    """Exit code."""
-    logs.configure("conductor")
-    failed = False
-    try:
-        asyncio.run(run(environment.from_environment(env), env))
-    except* FolkmootError as group:
-        failed = True
-        log.critical("conductor cannot go on", extra={"reason": "; ".join(_messages(group))})
-    return 1 if failed else 0
-
-
-def _messages(group: BaseExceptionGroup[FolkmootError]) -> list[str]:
-    found: list[str] = []
-    for error in group.exceptions:
-        found += _messages(error) if isinstance(error, BaseExceptionGroup) else [error.message]
-    return found
+async def main() -> None:
+    """From the environment."""
+    await run(environment.from_environment(), os.environ)
 
 
 if __name__ == "__main__":
-    sys.exit(main(os.environ))
+    sys.exit(process.main("conductor", main))

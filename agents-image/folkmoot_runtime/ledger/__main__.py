@@ -10,18 +10,15 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 import sys
 import time
 import uuid
-from collections.abc import Mapping
 
 from folkmoot_core import names
 from folkmoot_core.entries import new_entry
-from folkmoot_core.errors import Conflict, FolkmootError, Unavailable
-from folkmoot_runtime import log as logs
+from folkmoot_core.errors import Conflict, Unavailable
+from folkmoot_runtime import process, web
 from folkmoot_runtime import settings as environment
-from folkmoot_runtime import web
 from folkmoot_runtime.ledger.app import Doors
 from folkmoot_runtime.ledger.interface import OWN, OWN_ACTOR
 from folkmoot_runtime.ledger.log import Log, Options, open_log
@@ -34,24 +31,17 @@ log = logging.getLogger("folkmoot_runtime.ledger")
 HEARTBEAT = 300.0  # seconds; silence is then distinguishable from no activity (ledger.md §4.2, 12(1))
 
 
-class Stopped(Exception):
-    """The process was asked to end: not an error, but how the task group learns of it."""
-
-
 async def run(settings: Settings, listening: list[Socket]) -> None:
-    """Serve until SIGTERM; raises `FolkmootError` when the log cannot be opened or fails."""
+    """Serve until cancelled; raises `FolkmootError` when the log cannot be opened or fails."""
     trust = Trust(settings.trust, settings.namespace)
     doors = Doors(trust)
     opened: list[Log] = []
     try:
         async with asyncio.TaskGroup() as group:
-            group.create_task(_until_signalled())
             for one in listening:
                 group.create_task(_serve_socket(doors, one))
             group.create_task(_serve_tls(settings, trust, doors))
             group.create_task(_keep(settings, doors, opened))
-    except* Stopped:
-        log.info("stopping")
     finally:
         for one_log in opened:
             await one_log.aclose()
@@ -99,34 +89,10 @@ async def _serve_tls(settings: Settings, trust: Trust, doors: Doors) -> None:
         )  # fmt: skip
 
 
-async def _until_signalled() -> None:
-    asked = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, asked.set)
-    await asked.wait()
-    raise Stopped
-
-
-def main(env: Mapping[str, str]) -> int:
-    """Exit code."""
-    logs.configure("ledger")
-    failures: list[str] = []
-    try:
-        asyncio.run(run(environment.from_environment(env), sockets(env)))
-    except* FolkmootError as group:
-        failures = [error.message for error in _leaves(group)]
-    for message in failures:
-        log.critical("ledger cannot go on", extra={"reason": message})
-    return 1 if failures else 0
-
-
-def _leaves(group: BaseExceptionGroup[FolkmootError]) -> list[FolkmootError]:
-    found: list[FolkmootError] = []
-    for error in group.exceptions:
-        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return found
+async def main() -> None:
+    """From the environment."""
+    await run(environment.from_environment(), sockets(os.environ))
 
 
 if __name__ == "__main__":
-    sys.exit(main(os.environ))
+    sys.exit(process.main("ledger", main))

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import os
-import signal
+import sys
 from pathlib import Path
 
 from folkmoot_core import names
 from folkmoot_core.errors import Invalid, Unavailable
-from folkmoot_runtime import log, settings, web
+from folkmoot_runtime import process, settings, web
 from folkmoot_runtime.sandbox import processes
 from folkmoot_runtime.sandbox.app import Rules, Sandbox
 from folkmoot_runtime.sandbox.processes import Jail
@@ -54,23 +53,17 @@ async def serve(found: settings.Settings, sandbox: Sandbox) -> None:
     processes.hide_memory()
     with contextlib.suppress(Unavailable):  # tried again, and told, with each lease; exiting would only make the pod restart
         sandbox.workspace.wipe()
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    door = asyncio.create_task(web.serve(sandbox.app(), host=found.listen_host, port=found.port or names.PORT_SANDBOX))
-    stopped = asyncio.create_task(stop.wait())
-    await asyncio.wait({door, stopped}, return_when=asyncio.FIRST_COMPLETED)
-    door.cancel()
-    await asyncio.gather(door, return_exceptions=True)
-    await processes.kill_descendants()
+    try:
+        await web.serve(sandbox.app(), host=found.listen_host, port=found.port or names.PORT_SANDBOX)
+    finally:
+        await processes.kill_descendants()
 
 
-def main() -> None:
-    """Entry point."""
-    log.configure("sandbox")
+async def main() -> None:
+    """From the environment."""
     found = settings.from_environment()
-    asyncio.run(serve(found, build(found)))
+    await serve(found, build(found))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(process.main("sandbox", main))

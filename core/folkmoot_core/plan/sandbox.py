@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from folkmoot_core import names
-from folkmoot_core.plan import pods
+from folkmoot_core.plan import pods, quantities
 from folkmoot_core.plan.pods import Container
 from folkmoot_core.plan.types import Installation, Manifest
 from folkmoot_core.plan.views import TenantView
@@ -34,7 +34,7 @@ def pod(tenant: TenantView, inst: Installation, jail: Jail) -> Manifest:
         name="sandbox", module=MODULE, uid=names.UID_SANDBOX, requests=requests, limits=limits,
         env={
             "FOLKMOOT_AGENT": jail.agent, "FOLKMOOT_SANDBOX_CALLER": jail.caller, "FOLKMOOT_SANDBOX_TOOLS": ",".join(jail.tools),
-            "FOLKMOOT_DATA": WORKSPACE_DIR,
+            "FOLKMOOT_DATA": WORKSPACE_DIR, "FOLKMOOT_SANDBOX_WORKSPACE_BYTES": str(int(quantities.value(jail.workspace))),
         },
         ports={"sandbox": names.PORT_SANDBOX}, mounts=({"name": "workspace", "mountPath": WORKSPACE_DIR},),
         probes=pods.http_probes(names.PORT_SANDBOX),

@@ -79,10 +79,9 @@ class GatePolicySpec(Spec):
 
     rules = (
         Rule(
-            f"{_COUNT} + self.structural.checks.size() > 0",
-            "a gate without checks and reviewers would approve anything: add structural.checks, structural.reviewers or "
-            "adversarial.reviewers",
-            lambda g: _reviewers(g) + len(g.structural.checks) > 0,
+            "self.structural.reviewers.size() > 0 && self.adversarial.reviewers.size() > 0",
+            "a gate approves only if both reviews do: name at least one agent in structural.reviewers and one in adversarial.reviewers",
+            lambda g: bool(g.structural.reviewers and g.adversarial.reviewers),
         ),
         Rule(
             f"self.families <= 1 + {_COUNT}",

@@ -41,7 +41,10 @@ def make_council(**spec: Any) -> CouncilView:
 
 
 def make_gate(**spec: Any) -> GateView:
-    full = {"structural": {"reviewers": [{"agentRef": {"name": "athena"}}]}, **spec}
+    sides = {
+        side: {"reviewers": [{"agentRef": {"name": name}}]} for side, name in (("structural", "athena"), ("adversarial", "sable"))
+    }
+    full = {**sides, **spec}
     found = views.parse_gate({"metadata": {"name": "g", "namespace": "folkmoot-acme"}, "spec": full})
     assert not isinstance(found, Problems), found
     return found
@@ -133,7 +136,7 @@ def test_a_council_older_than_the_rule_is_told() -> None:
     assert (found[0].status, found[0].reason) == ("False", "QuorumUnreachable")
 
 
-@pytest.mark.parametrize("present", [set(), {"athena"}])
+@pytest.mark.parametrize("present", [set(), {"athena", "sable"}])
 def test_a_gate_names_what_it_misses(present: set[str]) -> None:
     found = gatepolicy.check(make_gate(), present)[1]
     assert (found.status == "True") == bool(present)

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import ssl
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -21,7 +22,7 @@ from folkmoot_cli.dev.issuer import Issuer
 from folkmoot_cli.dev.stand_in import StandIn
 from folkmoot_core import names
 from folkmoot_runtime import web
-from folkmoot_runtime.conductor.__main__ import _endpoints, _number, main
+from folkmoot_runtime.conductor.__main__ import _endpoints, _number
 
 NAMESPACE = "folkmoot-acme"
 
@@ -145,7 +146,10 @@ async def test_the_operators_door_admits_the_operators_certificate_alone(install
 def test_wrong_environments_are_refused_with_a_sentence() -> None:
     from folkmoot_core.errors import Invalid
 
-    assert main({}) == 1
+    assert (
+        subprocess.run([sys.executable, "-m", "folkmoot_runtime.conductor"], env={}, check=False, capture_output=True).returncode
+        == 1
+    )
     assert _endpoints("a=http://x/,b=http://y") == {"a": "http://x", "b": "http://y"}
     for text in ("a", "=x", "a="):
         with pytest.raises(Invalid):
