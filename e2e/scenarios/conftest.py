@@ -45,9 +45,10 @@ def _cannot(why: str) -> None:
 @pytest.fixture(scope="session")
 def installed(cluster: Cluster) -> Cluster:
     """Images, simulator, charts."""
+    install.kinds(cluster)
     install.images(cluster)
     install.simulator(cluster, (DEMO / "scenario.yaml").read_text())
-    install.charts(cluster)
+    install.operator(cluster)
     return cluster
 
 

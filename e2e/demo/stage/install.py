@@ -61,15 +61,14 @@ def images(cluster: Cluster) -> None:
             _prune(image)
 
 
-def charts(cluster: Cluster) -> None:
-    """Both charts, installed or upgraded; ends when the operator answers."""
-    helm = cluster.tool("helm")
-    common = ["--namespace", SYSTEM, "--create-namespace", "--wait", "--timeout", "240s", "--force-conflicts"]
+def kinds(cluster: Cluster) -> None:
+    """The CRDs' chart, installed or upgraded. Early: the cluster's quota controller takes half a minute to know new kinds."""
     with step("helm: charts/folkmoot-crds"):
-        run(
-            [helm, "upgrade", "--install", "folkmoot-crds", ROOT / "charts/folkmoot-crds", *common],
-            environment=cluster.client_environment,
-        )
+        _helm(cluster, "folkmoot-crds")
+
+
+def operator(cluster: Cluster) -> None:
+    """The chart of the operator, installed or upgraded; ends when it answers."""
     values: list[str] = []
     for key, value in (
         ("image.repository", f"{REGISTRY}/{OPERATOR.repository}"), ("image.tag", OPERATOR.tag()),
@@ -77,10 +76,21 @@ def charts(cluster: Cluster) -> None:
     ):  # fmt: skip
         values += ["--set-string", f"{key}={value}"]
     with step("helm: charts/folkmoot (operator, 2 replicas, with a volume for exported logs)"):
-        run(
-            [helm, "upgrade", "--install", "folkmoot", ROOT / "charts/folkmoot", *common, *values],
-            environment=cluster.client_environment,
-        )
+        _helm(cluster, "folkmoot", *values)
+
+
+def _helm(cluster: Cluster, chart: str, *values: str) -> None:
+    words = [
+        cluster.tool("helm"),
+        "upgrade",
+        "--install",
+        chart,
+        ROOT / "charts" / chart,
+        "--namespace",
+        SYSTEM,
+        "--create-namespace",
+    ]
+    run([*words, "--wait", "--timeout", "240s", "--force-conflicts", *values], environment=cluster.client_environment)
 
 
 def simulator(cluster: Cluster, scenario: str, *, namespace: str = MODELS_NAMESPACE) -> None:

@@ -63,10 +63,11 @@ def play() -> int:
 def prepare(cluster: Cluster) -> None:
     """Images, simulator, charts."""
     title("Images, Folkmoot, the model simulator")
+    install.kinds(cluster)
     install.images(cluster)
     with step("model simulator (stands for four vendors; only the models' words come from it)"):
         install.simulator(cluster, (DEMO / "scenario.yaml").read_text())
-    install.charts(cluster)
+    install.operator(cluster)
 
 
 def _sessions() -> dict[str, Manifest]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 from folkmoot_core import names
@@ -38,6 +39,8 @@ from folkmoot_operator.reconcile.status import News
 
 log = logging.getLogger(__name__)
 REPUT_SECONDS: Final = 30.0  # a report that was under way while we handed over a document still names the old one
+# The quota controller looks for new kinds every 30 s, and counts a quota that it could not count only after 5 minutes, or anew.
+RECOUNT_SECONDS: Final = 40.0
 _NEEDED: Final = ("Accepted", "NamespaceReady", "CoreReady", "BrokerReady", "DocumentAccepted")
 _INTERNAL: Final = (
     "NotForeign",
@@ -113,7 +116,8 @@ async def _converge(ctx: Context, raw: Obj, view: TenantView) -> Again:
     if handover.retry is not None:
         raise Retry(handover.retry)
     again = PROMPT_SECONDS if documents.uses_prompts(ctx, view.namespace) else None
-    return Again(min((t for t in (plan.requeue_after, again) if t is not None), default=None))
+    recount = await _recount(ctx, observed.quota)
+    return Again(min((t for t in (plan.requeue_after, again, recount) if t is not None), default=None))
 
 
 def conditions(view: TenantView, planned: tuple[Condition, ...], outcome: Outcome, seen: Observed) -> list[Condition]:
@@ -144,16 +148,32 @@ def _namespace_ready(view: TenantView, namespace: Obj | None, quota: Obj | None)
         return false(
             "NamespaceReady", "NamespaceNotReady", f"namespace {view.namespace} is being deleted; it is made again after that"
         )
-    # Until the quota controller has counted (half a minute after our kinds were installed), the API server refuses every Agent
-    # and Session with "status unknown for quota". Kubernetes itself always sends `status`.
-    state = quota.get("status") if quota is not None else None
-    uncounted = (
-        sorted(set((quota or {}).get("spec", {}).get("hard") or {}) - set(state.get("used") or {})) if state is not None else []
-    )
+    uncounted = _uncounted(quota)
     if uncounted:
         waits = f"namespace {view.namespace}: the cluster's quota controller has not counted {', '.join(uncounted)} yet; it will by itself"
         return false("NamespaceReady", "QuotaNotCounted", waits)
     return true("NamespaceReady", "NamespaceReady")
+
+
+def _uncounted(quota: Obj | None) -> list[str]:
+    """What the quota limits and nobody has counted: the API server refuses every Agent and Session with "status unknown for
+    quota" until then. Kubernetes itself always sends `status`."""
+    state = quota.get("status") if quota is not None else None
+    if quota is None or state is None:
+        return []
+    return sorted(set(quota.get("spec", {}).get("hard") or {}) - set(state.get("used") or {}))
+
+
+async def _recount(ctx: Context, quota: Obj | None) -> float | None:
+    """Have an old uncounted quota counted by making it anew (the next reconcile does). Seconds until it is looked at again."""
+    if quota is None or not _uncounted(quota):
+        return None
+    made = datetime.fromisoformat(quota["metadata"]["creationTimestamp"]).timestamp()
+    if ctx.epoch() - made < RECOUNT_SECONDS:
+        return RECOUNT_SECONDS / 4
+    log.info("quota is made anew to be counted", extra={"namespace": quota["metadata"]["namespace"]})
+    await ctx.kube.delete(RESOURCE_QUOTA, key_of(quota), uid=quota["metadata"]["uid"])
+    return 1.0
 
 
 def workload(type_: str, obj: Obj | None) -> Condition:
