@@ -23,7 +23,7 @@ EntryType = Literal[
     "session.start", "session.end", "session.cancelled", "task.sent", "task.result",
     "council.plan", "council.vote", "council.decision",
     "gate.submission", "gate.probe", "gate.check", "gate.review", "gate.verdict", "model.call.intent", "model.call.outcome",
-    "tool.call.intent", "tool.call.outcome", "bus.resent", "bus.dead", "bus.refused", "evidence.read",
+    "tool.call.intent", "tool.call.outcome", "bus.resent", "bus.dead", "bus.refused", "evidence.read", "evidence.exported",
 ]  # fmt: skip
 
 

@@ -91,7 +91,7 @@ class Conductor:
             self.store, self.sessions, self.documents, self.presence, self.feed, peers.ledger, peers.operator
         )  # fmt: skip
         self.mail = Mail(peers.bus, self.tasks, self.presence)
-        self._evidence = Evidence(self.store, self.artefacts, peers.ledger)
+        self._evidence = Evidence(self.store, self.artefacts, self.notary)
         self._peers = peers
         self._ready = False
 

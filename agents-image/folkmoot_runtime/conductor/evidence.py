@@ -5,31 +5,54 @@ Both doors serve it. The log is copied first, so every opening that an entry in 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+import uuid
 from collections.abc import AsyncIterator
 
-from folkmoot_core.errors import FolkmootError, Unavailable
+from folkmoot_core.entries import Actor
+from folkmoot_core.errors import Conflict, FolkmootError, Unavailable
 from folkmoot_runtime.conductor import rows
 from folkmoot_runtime.conductor.blobs import Artefacts
-from folkmoot_runtime.conductor.notary import Ledger
+from folkmoot_runtime.conductor.notary import Fact, Notary
 from folkmoot_runtime.conductor.store import Store
 from folkmoot_runtime.ledger.export import TAR_END, export_tar, tar_member
 
 log = logging.getLogger(__name__)
+RECORD_SECONDS = 10.0  # for the receipt of the entry about a read
 
 
 class Evidence:
     """Makes tar streams; each is a fresh copy."""
 
-    def __init__(self, store: Store, artefacts: Artefacts, ledger: Ledger) -> None:
+    def __init__(self, store: Store, artefacts: Artefacts, notary: Notary) -> None:
         self._store = store
         self._artefacts = artefacts
-        self._ledger = ledger
+        self._notary = notary
+
+    async def record(self, reader: str) -> None:
+        """Put on record that somebody takes a copy. A closed log is still evidence, and takes no more entries."""
+        fact = Fact(
+            id=f"evidence.exported/{uuid.uuid4()}",
+            type="evidence.exported",
+            actor=Actor(kind="human", id=reader),
+            data={"reader": reader},
+        )
+        try:
+            async with asyncio.timeout(RECORD_SECONDS):
+                await self._notary.put(fact)
+        except TimeoutError:
+            raise Unavailable(
+                "the ledger gives no receipt for this read, so nothing is handed out; ask again", retry_after=5
+            ) from None
+        except Conflict as error:
+            if error.reason != "LogClosed":
+                raise
 
     async def stream(self) -> AsyncIterator[bytes]:
         """Chunks of the tar. The first is waited for here, so that a ledger that is away is an error and not a torn answer."""
-        chunks = export_tar(self._ledger.read)
+        chunks = export_tar(self._notary.ledger.read)
         try:
             first = await anext(chunks)
         except StopAsyncIteration:

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, Protocol
 from folkmoot_core.canonical import commit
 from folkmoot_core.document import TenantDocument
 from folkmoot_core.entries import Actor, EntryRequest, EntryType, Payload, Receipt, new_entry
-from folkmoot_core.errors import LimitReached, Unauthorized, Unavailable
+from folkmoot_core.errors import Forbidden, LimitReached, Unauthorized, Unavailable
 from folkmoot_runtime.conductor import rows
 from folkmoot_runtime.conductor.blobs import Artefacts
 from folkmoot_runtime.conductor.rows import Opening
@@ -106,6 +106,8 @@ class Notary:
         while True:
             try:
                 return await self.ledger.append(request)
+            except Forbidden:
+                raise  # saying it again would be refused again
             except (Unavailable, Unauthorized, LimitReached) as error:  # the ledger's trouble, not the entry's: it passes
                 log.warning("waiting for a receipt", extra={"entry": request.id, "error": error.message})
             await asyncio.sleep(wait)

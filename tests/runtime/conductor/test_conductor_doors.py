@@ -321,6 +321,7 @@ async def test_the_evidence_is_a_tar_that_opens_every_commitment(world: Any, mak
         theirs = await client.get("/v1/evidence", headers=as_(world, "folkmoot-auditor"))
         ours = await operator.get("/operator/v1/evidence")
     assert theirs.content == ours.content
+    assert b"dev.folkmoot.audit.evidence.exported.v1" in ours.content  # who took a copy is in the copy
     with tarfile.open(fileobj=io.BytesIO(ours.content)) as archive:
         files = {m.name: archive.extractfile(m).read() for m in archive if m.isfile()}  # type: ignore[union-attr]
     assert {"checkpoint", "log.vkey", "artifacts/openings.jsonl"} <= set(files)
