@@ -32,8 +32,7 @@ def require_linux_root() -> None:
     """The embedded driver makes namespaces and mounts: refuse early and clearly."""
     if platform.system() != "Linux":
         raise MissingRequirement(
-            "the embedded cluster needs Linux; set FOLKMOOT_CONTEXT to a cluster of yours, "
-            "or install a container engine and kind"
+            "the embedded cluster needs Linux; set FOLKMOOT_CONTEXT to a cluster of yours, or install a container engine and kind"
         )
     if os.geteuid() != 0:
         raise MissingRequirement(

@@ -39,9 +39,7 @@ def create(instance: Instance) -> None:
     """Namespaces with their network and mounts, and the cgroups."""
     for path in (instance.state, instance.cache):
         if hidden(path.resolve()):
-            raise ClusterError(
-                f"{path} would be hidden inside the cluster; set XDG_STATE_HOME and XDG_CACHE_HOME elsewhere"
-            )
+            raise ClusterError(f"{path} would be hidden inside the cluster; set XDG_STATE_HOME and XDG_CACHE_HOME elsewhere")
     namespaces = instance.net_namespace.parent
     namespaces.mkdir(parents=True, exist_ok=True)
     run(["mount", "--bind", namespaces, namespaces])

@@ -44,9 +44,7 @@ def run(
 ) -> str:
     """What the program printed; CommandFailed with the end of its stderr if it ended badly."""
     words = [str(word) for word in argv]
-    done = subprocess.run(
-        words, input=text, capture_output=True, text=True, env=environment, cwd=directory, check=False
-    )
+    done = subprocess.run(words, input=text, capture_output=True, text=True, env=environment, cwd=directory, check=False)
     if done.returncode != 0:
         raise CommandFailed(words, done.returncode, done.stderr or done.stdout)
     return done.stdout
@@ -62,8 +60,6 @@ def stream(argv: Sequence[str | Path], log: Path, *, environment: Mapping[str, s
     words = [str(word) for word in argv]
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as output:
-        done = subprocess.run(
-            words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, check=False
-        )
+        done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, check=False)
     if done.returncode != 0:
         raise CommandFailed(words, done.returncode, f"{log.read_text(errors='replace')}\n(whole log: {log})")

@@ -5,7 +5,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from discount import discounted  # noqa: E402
+from discount import discounted
 
 
 def test_no_discount():

@@ -97,13 +97,9 @@ class Embedded:
 
     def _write_kubeconfig(self, path: Path, server: str, user: str) -> None:
         pki = self.instance.pki
-        parts = [
-            base64.b64encode((pki / name).read_bytes()).decode() for name in ("ca.crt", f"{user}.crt", f"{user}.key")
-        ]
+        parts = [base64.b64encode((pki / name).read_bytes()).decode() for name in ("ca.crt", f"{user}.crt", f"{user}.key")]
         path.touch(mode=0o600)
-        path.write_text(
-            configuration.kubeconfig(server, parts[0], parts[1], parts[2], f"folkmoot-{self.instance.name}")
-        )
+        path.write_text(configuration.kubeconfig(server, parts[0], parts[1], parts[2], f"folkmoot-{self.instance.name}"))
 
     def _start(self, name: str, argv: Sequence[str | Path], *, inside: bool = True) -> None:
         words = [str(word) for word in argv]

@@ -30,9 +30,7 @@ class Given:
 
     def up(self, *, enforcer: bool) -> None:
         if not enforcer:
-            raise NotSupported(
-                "--no-netpol-enforcer: what enforces NetworkPolicies in your cluster is not ours to stop"
-            )
+            raise NotSupported("--no-netpol-enforcer: what enforces NetworkPolicies in your cluster is not ours to stop")
         with step(f"kubeconfig of context {self.context}"):
             program = shutil.which("kubectl") or tools.path(self.instance.cache, "kubectl")
             words = [program, "config", "view", "--minify", "--flatten", "--context", self.context]

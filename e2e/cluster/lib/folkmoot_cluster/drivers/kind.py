@@ -95,6 +95,4 @@ class Kind:
                 run(["kind", "load", "image-archive", archive, "--name", self._cluster])
 
     def enforcer(self, *, on: bool) -> None:
-        raise NotSupported(
-            "kind's CNI enforces NetworkPolicies always; use the embedded driver to see what happens without"
-        )
+        raise NotSupported("kind's CNI enforces NetworkPolicies always; use the embedded driver to see what happens without")
