@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOCK := requirements/dev.lock
 
-.PHONY: demo down test lint unit generated tools go dev e2e bench venv
+.PHONY: demo down test started lint unit generated tools go dev e2e bench venv
 
 demo: venv  ## a cluster, two tenants, a decision, and its log verified
 	$(BIN)/python e2e/demo/run
@@ -13,7 +13,12 @@ demo: venv  ## a cluster, two tenants, a decision, and its log verified
 down: venv  ## remove what make demo left running
 	$(BIN)/python e2e/demo/down
 
-test: lint generated tools unit go dev e2e  ## everything; what cannot run here says so, and fails under CI=true
+test: started lint generated tools unit go dev e2e  ## everything; what cannot run here says so, and fails under CI=true
+	@echo $$(( $$(date +%s) - $$(cat .demo/test.started) )) > .demo/test.seconds
+	@echo "make test: everything passed, $$(cat .demo/test.seconds) s"
+
+started:
+	@mkdir -p .demo && date +%s > .demo/test.started
 
 lint: venv
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from folkmoot_cli.output import rich_table
 from . import evidence, install, network, tenants
 from .cluster import Cluster, Manifest
 from .evidence import Evidence
-from .shell import ROOT, Failed, attempt, say, show, step, title
+from .shell import ROOT, STARTED, Failed, attempt, say, show, step, title
 from .tenants import DEMO, PLURALS, name
 
 FOLKMOOT = Path(sys.executable).with_name("folkmoot")
@@ -57,6 +58,7 @@ def play() -> int:
     title("Evidence")
     _evidence(cluster, seen)
     screen(cluster, seen)
+    (OUT / "demo.seconds").write_text(f"{time.monotonic() - STARTED:.0f}\n")
     return 0
 
 
