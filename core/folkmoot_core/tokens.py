@@ -71,7 +71,7 @@ def _claims(token: str, jwks: str, issuer: str, audience: str) -> dict[str, obje
         claims: dict[str, object] = jwt.decode(  # 1, 2, 3
             token, key=key, algorithms=ALGORITHMS, audience=audience, issuer=issuer, options=options
         )
-    except (jwt.PyJWTError, ValueError, KeyError) as error:
+    except (jwt.PyJWTError, ValueError, KeyError, AttributeError, TypeError) as error:  # the last two: a JWKS of another shape
         raise Unauthorized(f"token refused: {type(error).__name__}; expected audience {audience}") from error
     return claims
 

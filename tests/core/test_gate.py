@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from deliberating import Table, context, done, failed, review
 
+from folkmoot_core import gate
 from folkmoot_core.deliberation import AskAgent, CheckResult, Finding, ProbeResult
+from folkmoot_core.messages import TaskResult
 
 DELETED = Finding(shape="test-deleted", severity="High", file="tests/test_f.py", line=4, message="gone", source="probe")
 SECRET = Finding(shape="secret-committed", severity="Critical", file="f.py", line=2, message="a key", hard=True, source="probe")
@@ -164,3 +166,42 @@ def test_a_reviewers_words_for_shapes_do_not_fill_the_record():
     table.decide(context())
     (first, *_) = [n.data for n in table.needs() if n.id == "gate/1/verdict"]
     assert (first["verdict"], first["shapes"]) == ("Revise", ["scope-creep"])
+
+
+def test_a_gate_asked_about_its_own_reviewers_work_escalates():
+    policy = context().document.gates[0].spec
+    submitted = gate.submission(1, "athena", TaskResult(task="t", session="s", status="done"), None, ("did it", "text"))
+    verdict = drive(gate.review(policy, "Mend it.", submitted, ProbeResult(vocabulary="v")))
+    assert (verdict.verdict, "author and reviewer" in verdict.message) == ("Escalated", True)
+
+
+def test_an_author_of_unknown_family_does_not_count_as_one():
+    policy = context().document.gates[0].spec
+    submitted = gate.submission(1, "builder", TaskResult(task="t", session="s", status="done"), None, ("did it", "text"))
+    assert drive(gate.review(policy, "Mend it.", submitted, ProbeResult(vocabulary="v"))).verdict == "Escalated"
+
+
+def test_an_explanation_of_something_else_explains_nothing():
+    said = [
+        {"shape": "test-deleted", "file": "f.py", "justification": "wrong file"},
+        {"shape": "", "file": "", "justification": " "},
+    ]
+    table = Table(probes=probes(DELETED), gate__1__adversarial=lambda n: done(n, review(n, explained=said)))
+    assert table.decide(context()).submission == 2
+
+
+def test_a_finding_stays_when_the_adversarial_review_is_missing():
+    outcome = Table(probes=probes(DELETED), gate__1__adversarial=failed).decide(context(gate={"maxSubmissions": 1}))
+    assert outcome.verdict == "Escalated"
+    assert any(f.shape == "test-deleted" and f.severity == "High" for f in outcome.findings)
+
+
+def drive(generator):
+    """A gate alone: every need honestly answered, by reviewers of three families."""
+    table, given = Table(), None
+    while True:
+        try:
+            needs = generator.send(given) if given is not None else next(generator)
+        except StopIteration as stop:
+            return stop.value
+        given = {need.id: table.answer(need) for need in needs}

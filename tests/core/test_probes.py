@@ -250,3 +250,9 @@ def test_the_diff_is_bounded_and_leaves_binaries_out():
 def test_no_bytes_make_a_probe_fail(base, head):
     probes.run(base, head, ("*",), ())
     Change(base, head).diff()
+
+
+def test_helpers_beside_tests_are_no_tests():
+    base = {"tests/test_f.py": b"def helper():\n    return 1\n\n\ndef test_one():\n    assert helper() == 1\n"}
+    head = {"tests/test_f.py": b"def test_one():\n    assert 1 == helper()\n"}
+    assert probes.run(base, head, ("test-deleted",), ()).findings == ()
