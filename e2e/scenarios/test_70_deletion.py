@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from stage import evidence, sessions
-from stage.cluster import Cluster
+from stage.cluster import Cluster, conditions
 from stage.install import MODELS_URL
 from stage.sessions import FOLKMOOT
 from stage.tenants import PLURALS
@@ -102,6 +102,13 @@ def test_retain_keeps_everything_asleep_and_a_tenant_of_the_same_identity_takes_
     assert all(s["spec"]["replicas"] == 0 for s in moot.items("statefulsets", "folkmoot-keeper"))
     (tar,) = exported(moot, "keeper", tmp_path)
     assert "VERIFIED" in evidence.verify(FOLKMOOT, evidence.unpack(tar))
+    stranger, _ = manifests("keeper", "Delete")
+    stranger["spec"]["cause"] = "I am somebody else."
+    moot.apply(stranger)
+    moot.until("the stranger to be told", lambda: _conflict(moot, "keeper") == "IdentityConflict", seconds=60)
+    assert not moot.items("pods", "folkmoot-keeper")
+    moot.kubectl("delete", PLURALS["Tenant"], "keeper", "--timeout=120s")
+    assert moot.get("namespace", "folkmoot-keeper") is not None
     live(moot, "keeper", "Delete")
     speak(moot, "keeper")
     moot.kubectl("delete", PLURALS["Tenant"], "keeper", "--timeout=300s")
@@ -114,6 +121,11 @@ def _tidy(moot: Cluster) -> None:
     for name in ("leaver", "keeper"):
         found = moot.get("namespace", f"folkmoot-{name}")
         assert found is None, f"namespace folkmoot-{name} is left from another run"
+
+
+def _conflict(cluster: Cluster, name: str) -> str:
+    found = conditions(cluster.get(PLURALS["Tenant"], name) or {}).get("Conflict") or {}
+    return str(found.get("reason")) if found.get("status") == "True" else ""
 
 
 def _phase(cluster: Cluster, name: str) -> str:

@@ -22,6 +22,8 @@ _QUANTITIES: Final = ("limits", "requests", "hard", "capacity", "default", "defa
 _OMITTED_FALSE: Final = (
     "publishNotReadyAddresses", "hostNetwork", "hostPID", "hostIPC", "hostUsers", "stdin", "stdinOnce", "tty", "readOnly", "paused",
 )  # fmt: skip
+# Atomic for server-side apply: a label that somebody added to a selector is drift, and makes a policy select nothing.
+_ATOMIC: Final = ("podSelector", "namespaceSelector", "selector", "matchLabels", "nodeSelector")
 _QUANTITY: Final = re.compile(r"([0-9.]+)(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?")
 _UNITS: Final[dict[str, Decimal | int]] = {"m": Decimal("0.001"), "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15,
                  "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50}  # fmt: skip
@@ -46,6 +48,8 @@ def difference(intent: Obj, live: Obj) -> str:
 
 def _differs(want: Any, have: Any, path: str, field: str, *, quantity: bool) -> str:
     if isinstance(want, dict) and isinstance(have, dict):
+        if field in _ATOMIC and set(have) - set(want):
+            return f"{path}.{min(set(have) - set(want))}"
         return _maps(want, have, path, quantity=quantity)
     if isinstance(want, list) and isinstance(have, list):
         return _lists(want, have, path, field)

@@ -124,6 +124,20 @@ def test_drift_is_named(change, where):
     assert difference(intent, live_of(intent, **change)) == where
 
 
+def test_a_label_added_to_a_selector_is_drift_and_a_label_added_to_metadata_is_none():
+    policy = {"metadata": {"name": "a", "labels": {"ours": "1"}}, "spec": {"podSelector": {"matchLabels": {"app": "x"}}}}
+    intent = with_intent(policy)
+    narrowed = live_of(intent, podSelector={"matchLabels": {"app": "x", "nobody": "here"}})
+    assert difference(intent, narrowed) == "spec.podSelector.matchLabels.nobody"
+    by_expression = live_of(
+        intent, podSelector={"matchLabels": {"app": "x"}, "matchExpressions": [{"key": "y", "operator": "Exists"}]}
+    )
+    assert difference(intent, by_expression) == "spec.podSelector.matchExpressions"
+    labelled = live_of(intent)
+    labelled["metadata"]["labels"] = {"ours": "1", "theirs": "2"}
+    assert difference(intent, labelled) == ""
+
+
 def test_another_intent_is_a_difference_even_if_all_fields_agree():
     before, after = with_intent(deployment(replicas=1, paused=True)), with_intent(deployment(replicas=1))
     assert difference(after, live_of(before)).startswith("metadata.annotations")

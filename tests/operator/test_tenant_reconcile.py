@@ -12,6 +12,7 @@ from folkmoot_operator.kinds import (
     EVENT,
     NAMESPACE,
     NETWORK_POLICY,
+    RESOURCE_QUOTA,
     ROLE_BINDING,
     SERVICE_ACCOUNT,
     STATEFUL_SET,
@@ -193,3 +194,29 @@ async def test_a_core_that_works_with_another_document_gets_it_again_after_a_whi
     world.ctx.memory.put_at[raw["metadata"]["uid"]] -= 31
     await world.again()
     assert ("put_document", "acme") in world.conductor.calls
+
+
+async def count_quota(world, used):
+    head = {"name": "folkmoot", "namespace": NS}
+    body = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": head, "status": {"used": used}}
+    await world.kube.apply(RESOURCE_QUOTA, body, manager="kube-controller-manager", status=True)
+
+
+async def test_a_quota_that_nobody_counted_holds_the_namespace_back_and_is_made_anew(world):
+    await world.tenant()
+    await world.settle()
+    await count_quota(world, {"requests.cpu": "0"})
+    await world.settle()
+    waits = world.condition(TENANT, "acme", "NamespaceReady")
+    assert (waits["status"], waits["reason"]) == ("False", "QuotaNotCounted")
+    assert "count/agents.folkmoot.dev" in waits["message"]
+    before = world.kube.peek(RESOURCE_QUOTA, "folkmoot", NS)
+    await world.again()
+    assert world.kube.peek(RESOURCE_QUOTA, "folkmoot", NS)["metadata"]["uid"] == before["metadata"]["uid"]
+    world.epoch += 60
+    await world.again()
+    after = world.kube.peek(RESOURCE_QUOTA, "folkmoot", NS)
+    assert after["metadata"]["uid"] != before["metadata"]["uid"]
+    await count_quota(world, dict.fromkeys(after["spec"]["hard"], "0"))
+    await world.settle()
+    assert world.condition(TENANT, "acme", "NamespaceReady")["status"] == "True"

@@ -17,6 +17,7 @@ from folkmoot_core.plan import namespace as namespace_plan
 from folkmoot_core.plan import tenant as tenant_plan
 from folkmoot_core.plan.types import Problems
 from folkmoot_core.plan.views import TenantView, parse_tenant
+from folkmoot_operator import mapping
 from folkmoot_operator.applier import Outcome, belongs_to_tenant
 from folkmoot_operator.kinds import (
     AGENT,
@@ -113,6 +114,10 @@ async def _converge(ctx: Context, raw: Obj, view: TenantView) -> Again:
     published = [c for c in found if c.type not in _INTERNAL]
     drop = () if outcome.foreign else ("Conflict",)
     await status.write(ctx, TENANT, raw, News(published, _fields(ctx, view, observed), drop))
+    if handover.digest != (view.status.get("documentDigest") or ""):
+        # Our own write may be in the cache before the watch tells of it, and is then no news there: say it here.
+        for ref in mapping.inside(ctx.cache, view.namespace):
+            ctx.enqueue(ref)
     if handover.retry is not None:
         raise Retry(handover.retry)
     again = PROMPT_SECONDS if documents.uses_prompts(ctx, view.namespace) else None
