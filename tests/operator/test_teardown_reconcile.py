@@ -75,6 +75,22 @@ async def test_a_kept_namespace_is_not_given_to_another_identity(world):
     assert world.kube.peek(NAMESPACE, NS)["metadata"]["labels"][names.LABEL_RETAINED] == "true"
 
 
+async def test_a_stranger_who_goes_again_takes_nothing_of_what_was_kept(world):
+    await make(world, "Retain")
+    await world.kube.delete(TENANT, Key("", "acme"))
+    await step(world)
+    kept = world.kube.peek(NAMESPACE, NS)
+    await world.tenant(cause="I am somebody else.", deletionPolicy="Delete")
+    await world.settle()
+    assert world.condition(TENANT, "acme", "Conflict")["reason"] == "IdentityConflict"
+    world.conductor.calls.clear()
+    await world.kube.delete(TENANT, Key("", "acme"))
+    await step(world)
+    assert world.kube.peek(TENANT, "acme") is None
+    assert world.kube.peek(NAMESPACE, NS) == kept
+    assert world.conductor.calls == []
+
+
 async def test_without_an_export_volume_delete_stalls_and_touches_nothing(world):
     await make(world)
     world.ctx.export_dir = None

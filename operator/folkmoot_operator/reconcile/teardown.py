@@ -63,8 +63,8 @@ async def reconcile(ctx: Context, raw: Obj, view: TenantView | Problems) -> Agai
 
 async def observe(ctx: Context, raw: Obj) -> TeardownState:
     """The state as the cluster, the export volume and the Tenant's own status tell it."""
-    name, namespace = key_of(raw).name, names.tenant_namespace(key_of(raw).name)
-    found = await _namespace(ctx, namespace, name)
+    namespace = names.tenant_namespace(key_of(raw).name)
+    found = await _namespace(ctx, raw)
     audit = _audit(ctx, raw)
     live = ctx.cache.get(TENANT, key_of(raw)) or raw
     deleted = datetime.fromisoformat(raw["metadata"]["deletionTimestamp"].replace("Z", "+00:00")).timestamp()
@@ -119,8 +119,7 @@ async def _scale_to_zero(ctx: Context, raw: Obj, view: TenantView | Problems) ->
 
 
 async def _delete_namespace(ctx: Context, raw: Obj, _view: TenantView | Problems) -> dict[str, Any]:
-    name = key_of(raw).name
-    found = await _namespace(ctx, names.tenant_namespace(name), name)
+    found = await _namespace(ctx, raw)
     if found is not None:
         await ctx.kube.delete(NAMESPACE, key_of(found), uid=uid_of(found))
     return {}
@@ -150,15 +149,17 @@ def _audit(ctx: Context, raw: Obj) -> dict[str, Any]:
     return dict((live.get("status") or {}).get("audit") or {})
 
 
-async def _namespace(ctx: Context, namespace: str, tenant: str) -> Obj | None:
-    """The namespace if it is this Tenant's; one of somebody else counts as absent, because it is not ours to remove."""
-    key = Key("", namespace)
+async def _namespace(ctx: Context, raw: Obj) -> Obj | None:
+    """The namespace if it is this very Tenant's. One of somebody else counts as absent, because it is not ours to remove; and so
+    does one kept of an earlier Tenant of the name that this one, being somebody else, was never given."""
+    key = Key("", names.tenant_namespace(key_of(raw).name))
     try:
         found = ctx.cache.get(NAMESPACE, key) or await ctx.kube.get(NAMESPACE, key)
     except Missing:
         return None
     labels = labels_of(found)
-    return found if labels.get(names.LABEL_MANAGED_BY) == names.MANAGER and labels.get(names.LABEL_TENANT) == tenant else None
+    mine = labels.get(names.LABEL_MANAGED_BY) == names.MANAGER and labels.get(names.LABEL_OWNER_UID) == uid_of(raw)
+    return found if mine else None
 
 
 def _retained(ctx: Context, namespace: Obj) -> bool:
