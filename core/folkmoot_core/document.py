@@ -120,6 +120,7 @@ class AgentReport(_Frozen):
     identity_bound: bool
     key_fingerprint: str = ""
     commitment: str = ""
+    bound_seed: str = ""  # seed that this name was first bound to in this tenant's log; another one is an IdentityConflict
 
 
 class ProviderReport(_Frozen):

@@ -147,6 +147,17 @@ def test_the_api_server_refuses_with_the_sentence(broken: Cluster, manifest: dic
         assert word in said
 
 
+def test_an_agent_made_again_with_another_cause_is_a_conflict_of_identity(broken: Cluster) -> None:
+    broken.apply(agent("twice", cause="I am the first."))
+    broken.wait("IdentityBound", PLURALS["Agent"], "twice", NAMESPACE)
+    broken.kubectl("delete", PLURALS["Agent"], "twice", "-n", NAMESPACE)
+    broken.apply(agent("twice", cause="I am the second."))
+    says(broken, "Agent", "twice", "IdentityBound", words=("IdentityConflict", "another name or the earlier cause"))
+    broken.kubectl("delete", PLURALS["Agent"], "twice", "-n", NAMESPACE)
+    broken.apply(agent("twice", cause="I am the first."))
+    broken.wait("Ready", PLURALS["Agent"], "twice", NAMESPACE)
+
+
 def test_describe_explains(broken: Cluster) -> None:
     broken.apply(agent("lost", provider="nobody"))
     says(broken, "Agent", "lost", "Ready", words=("nobody",))

@@ -37,7 +37,7 @@ from folkmoot_operator.kube import Kube
 log = logging.getLogger(__name__)
 ATTEMPTS: Final = 8
 PREVIEW: Final = 1024  # bytes
-_AGENT_PARTS: Final = ("keyFingerprint", "boundCommitment")
+_AGENT_PARTS: Final = ("keyFingerprint", "boundCommitment", "boundSeed")
 
 
 @dataclass
@@ -154,7 +154,7 @@ def agent_status(report: AgentReport, sequence: int) -> dict[str, Any]:
     """The reported part of an Agent's status. Pure."""
     return AgentStatus(
         sequence=sequence, alive=report.alive, key_fingerprint=report.key_fingerprint[:80] or None,
-        bound_commitment=report.commitment[:64] if report.identity_bound else None,
+        bound_commitment=report.commitment[:64] if report.identity_bound else None, bound_seed=report.bound_seed[:64] or None,
     ).manifest()  # fmt: skip
 
 

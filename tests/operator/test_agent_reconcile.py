@@ -133,6 +133,27 @@ async def test_an_agent_that_falls_silent_is_not_ready(world):
     assert world.condition(AGENT, "reviewer", "IdentityBound", NS)["reason"] == "NotAlive"
 
 
+async def test_a_name_that_is_on_record_under_another_cause_is_a_conflict_of_identity(world):
+    await world.tenant()
+    await world.settle()
+    await world.agent()
+    await world.ready()
+    impostor = AgentReport(name="reviewer", alive=True, identity_bound=False, bound_seed="ab" * 32)
+    raw = world.kube.peek(TENANT, "acme")
+    await world.reports.take(raw, NS, Report(reporter="core", sequence=5, agents=(impostor,)))
+    await world.settle()
+    bound = world.condition(AGENT, "reviewer", "IdentityBound", NS)
+    assert (bound["status"], bound["reason"]) == ("False", "IdentityConflict")
+    assert "ab" * 32 in bound["message"]
+    assert world.condition(AGENT, "reviewer", "Ready", NS)["status"] == "False"
+    assert world.condition(AGENT, "reviewer", "Stalled", NS)["status"] == "True"
+    own = world.kube.peek(AGENT, "reviewer", NS)["status"]["identity"]
+    honest = AgentReport(name="reviewer", alive=True, identity_bound=True, commitment=own["commitment"], bound_seed=own["seed"])
+    await world.reports.take(raw, NS, Report(reporter="core", sequence=6, agents=(honest,)))
+    await world.settle()
+    assert world.condition(AGENT, "reviewer", "Ready", NS)["status"] == "True"
+
+
 async def test_councils_and_gates_are_ready_once_the_conductor_has_them(world):
     await world.tenant()
     await world.settle()

@@ -67,17 +67,24 @@ class AgentsDoor:
     async def _document(self, request: Request) -> Response:
         account = self._callers.account(request, CONFIGURED, "read the tenant document", agents=True)
         agent = names.agent_of_service_account(account)
-        if agent is not None:
-            bound, key = request.query_params.get("bound", ""), request.query_params.get("key", "")
-            self._presence.seen(agent, bound[:64], key[:64])
-            self._reporter.agents_changed()
         document = self._documents.require()
+        if agent is not None:
+            bound, key = request.query_params.get("bound", "")[:64], request.query_params.get("key", "")[:64]
+            first = await self._first_seed(document, agent, bound)
+            self._presence.seen(agent, bound, key, first)
+            self._reporter.agents_changed()
+            document = without_impostor(document, agent, first)
         etag = f'"{self._documents.digest}"'
         if request.headers.get("if-none-match") == etag:
             return Response(status_code=304, headers={"ETag": etag})
         shown = document if agent is None else seen_by(document, agent)
         body = shown.model_dump_json(by_alias=True, exclude_none=True)
         return Response(body, media_type="application/json", headers={"ETag": etag})
+
+    async def _first_seed(self, document: TenantDocument, agent: str, bound: str) -> str:
+        entry = next((a for a in document.agents if a.name == agent), None)
+        claimed = entry.identity.seed if entry is not None and bound == entry.identity.commitment else ""
+        return await self._store.run(rows.first_seed, agent, claimed)
 
     async def _put_artifact(self, request: Request) -> Response:
         self._callers.account(request, STORING, "store artefacts", agents=True)
@@ -138,6 +145,12 @@ class AgentsDoor:
             return _works_for(self._sessions.at_work(session), agent)
         except Missing:
             return False
+
+
+def without_impostor(document: TenantDocument, agent: str, first: str) -> TenantDocument:
+    """The document without this agent, if its name is on record under another seed: it gets no work, and binds no key."""
+    kept = tuple(a for a in document.agents if a.name != agent or first in ("", a.identity.seed))
+    return document if len(kept) == len(document.agents) else document.model_copy(update={"agents": kept})
 
 
 def seen_by(document: TenantDocument, agent: str) -> TenantDocument:

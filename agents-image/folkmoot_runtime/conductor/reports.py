@@ -72,6 +72,7 @@ class _Seen:
     at: float
     commitment: str = ""
     key: str = ""
+    seed: str = ""
 
 
 class Presence:
@@ -81,12 +82,10 @@ class Presence:
         self._clock = clock
         self._seen: dict[str, _Seen] = {}
 
-    def seen(self, agent: str, commitment: str = "", key: str = "") -> None:
-        """The agent was heard of just now."""
-        known = self._seen.get(agent)
-        self._seen[agent] = _Seen(
-            self._clock(), commitment or (known.commitment if known else ""), key or (known.key if known else "")
-        )
+    def seen(self, agent: str, commitment: str = "", key: str = "", seed: str = "") -> None:
+        """The agent was heard of just now. `seed`: what its name was first bound to."""
+        known = self._seen.get(agent) or _Seen(0)
+        self._seen[agent] = _Seen(self._clock(), commitment or known.commitment, key or known.key, seed or known.seed)
 
     def report(self, name: str, commitment: str) -> AgentReport:
         """`identity_bound` only while it is alive and what it bound is the commitment in force."""
@@ -95,7 +94,14 @@ class Presence:
         if seen is None:
             return AgentReport(name=name, alive=False, identity_bound=False)
         bound = alive and bool(commitment) and seen.commitment == commitment
-        return AgentReport(name=name, alive=alive, identity_bound=bound, key_fingerprint=seen.key, commitment=seen.commitment)
+        return AgentReport(
+            name=name,
+            alive=alive,
+            identity_bound=bound,
+            key_fingerprint=seen.key,
+            commitment=seen.commitment,
+            bound_seed=seen.seed,
+        )
 
 
 class Reporter:

@@ -88,6 +88,14 @@ def set_meta(db: sqlite3.Connection, key: str, value: str) -> None:
     db.execute("INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value))
 
 
+def first_seed(db: sqlite3.Connection, agent: str, bound: str) -> str:
+    """The seed that an agent's name was first bound to, '' while it never was. `bound`: one that it has bound now, or ''."""
+    known = get_meta(db, f"seed/{agent}")
+    if known is None and bound:
+        set_meta(db, f"seed/{agent}", bound)
+    return known or bound
+
+
 def next_number(db: sqlite3.Connection, key: str) -> int:
     """A counter that rises by one with every call, also over restarts."""
     value = int(get_meta(db, key) or "0") + 1

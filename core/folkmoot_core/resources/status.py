@@ -119,6 +119,7 @@ class AgentStatus(BaseStatus):
     alive: bool | None = Field(default=None, description="Whether the agent is alive on the bus, as the core sees it.")
     key_fingerprint: DigestText | None = Field(default=None, description="Key that the agent bound in the ledger at its start.")
     bound_commitment: Hex | None = Field(default=None, description="Commitment that the key was bound with.")
+    bound_seed: Hex | None = Field(default=None, description="Seed that this name was first bound to in the tenant's log.")
     sequence: int | None = Field(default=None, ge=0, description="Highest report sequence taken in.")
 
 

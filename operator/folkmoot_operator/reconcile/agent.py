@@ -30,6 +30,7 @@ class Observed:
 
     deployment: Obj | None
     commitment: str  # that it should be bound under; empty: it has no authority
+    seed: str = ""  # of the manifest
     prompt_missing: str = ""  # sentence, where systemPromptFrom leads nowhere
 
 
@@ -56,6 +57,7 @@ async def reconcile(ctx: Context, key: Key) -> Again:
     observed = Observed(
         deployment=ctx.cache.get(DEPLOYMENT, Key(key.namespace, names.agent_workload(view.name))),
         commitment=_commitment(ctx, view, tenant),
+        seed=_seed(ctx, view, tenant),
         prompt_missing=await _prompt_missing(ctx, view),
     )
     found = conditions(view, tenant, plan, outcome, observed)
@@ -80,7 +82,7 @@ def conditions(view: AgentView, tenant: TenantView, plan: Plan, outcome: Outcome
     stopped = view.spec.suspend or tenant.stopped
     found.append(false("Runs", REASON_SUSPENDED, "suspended: it has no pods") if stopped else true("Runs", "Runs"))
     pods = workload("PodsReady", seen.deployment)
-    found += [pods, _progressing(seen.deployment, pods), _bound(view, seen.commitment), _provider(view, tenant)]
+    found += [pods, _progressing(seen.deployment, pods), _bound(view, tenant, seen), _provider(view, tenant)]
     return (*found, *summarize(found, _NEEDED))
 
 
@@ -95,10 +97,17 @@ def _progressing(deployment: Obj | None, pods: Condition) -> Condition:
     return true("Progressing", "RollingOut", pods.message)
 
 
-def _bound(view: AgentView, commitment: str) -> Condition:
-    reported = view.status
+def _bound(view: AgentView, tenant: TenantView, seen: Observed) -> Condition:
+    reported, commitment = view.status, seen.commitment
     if reported.get("sequence") is None:
         return unknown("IdentityBound", "NotReported", "the core has not reported this agent yet")
+    first = reported.get("boundSeed")
+    if first and seen.seed and first != seen.seed:
+        return false(
+            "IdentityBound", "IdentityConflict",
+            f"Agent {view.name} is on record in the log of Tenant {tenant.name} under seed {first}, this manifest makes {seen.seed}: a "
+            f"name keeps its cause for ever, so it gets no work; delete it, and use another name or the earlier cause",
+        )  # fmt: skip
     bound = reported.get("boundCommitment")
     if not bound:
         return false("IdentityBound", "NotBound", "its key is not bound to its identity in the ledger yet")
@@ -129,6 +138,13 @@ def _fields(ctx: Context, view: AgentView, tenant: TenantView, seen: Observed) -
     except Invalid:
         identity = None
     return {"identity": identity, "replicas": (deployment.get("spec") or {}).get("replicas"), "readyReplicas": ready}
+
+
+def _seed(ctx: Context, view: AgentView, tenant: TenantView) -> str:
+    try:
+        return identities.agent_identity(view, tenant, ctx.installation()).seed
+    except Invalid:
+        return ""
 
 
 def _commitment(ctx: Context, view: AgentView, tenant: TenantView) -> str:

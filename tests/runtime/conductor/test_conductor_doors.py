@@ -108,6 +108,28 @@ async def test_the_document_and_its_etag(world: Any, make: Any) -> None:
         assert new.status_code == 200
 
 
+async def test_an_agent_made_again_as_somebody_else_gets_no_entry_and_is_reported(world: Any, make: Any) -> None:
+    async with doors(world) as (conductor, client, _):
+        document = make.document()
+        await conductor.documents.put(document)
+        first = next(a for a in document.agents if a.name == "ana")
+        ask = f"/v1/document?bound={first.identity.commitment}&key=k"
+        assert '"ana"' in (await client.get(ask, headers=as_(world, "agent-ana"))).text
+        other = first.model_copy(
+            update={"identity": first.identity.model_copy(update={"seed": "cd" * 32, "commitment": "ef" * 32})}
+        )
+        agents = tuple(other if a.name == "ana" else a for a in document.agents)
+        await conductor.documents.put(document.model_copy(update={"agents": agents, "generation": document.generation + 1}))
+        for claims in ("", "ef" * 32):  # what it says it has bound changes nothing
+            mine = TenantDocument.model_validate_json(
+                (await client.get(f"/v1/document?bound={claims}", headers=as_(world, "agent-ana"))).content
+            )
+            assert [a.name for a in mine.agents if a.name == "ana"] == []
+        assert conductor.presence.report("ana", "ef" * 32).bound_seed == first.identity.seed
+        theirs = TenantDocument.model_validate_json((await client.get("/v1/document", headers=as_(world, "broker"))).content)
+        assert "ana" in [a.name for a in theirs.agents]
+
+
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
