@@ -248,21 +248,38 @@ def test_others_keep_their_own_marks(guarded: Kubectl) -> None:
     assert guarded("create", "--dry-run=server", "-f", "-", stdin=labelled(app="mine")).returncode == 0
 
 
-def test_a_system_controller_is_let_through(guarded: Kubectl) -> None:
-    controller = ["--as=system:serviceaccount:kube-system:replicaset-controller", "--as-group=system:serviceaccounts:kube-system"]
-    pod = {
+def pod(**labels: str) -> dict[str, Any]:
+    """A pod that Pod Security `restricted` lets through, so that a refusal is a policy's."""
+    return {
         "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": "made", "namespace": NAMESPACE, "labels": {names.LABEL_MANAGED_BY: names.MANAGER, names.LABEL_TENANT: "probe"}},
+        "metadata": {"name": "made", "namespace": NAMESPACE, "labels": labels},
         "spec": {
             "securityContext": {"runAsNonRoot": True, "runAsUser": 1, "seccompProfile": {"type": "RuntimeDefault"}},
             "containers": [{"name": "c", "image": "none",
                             "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}}],
         },
     }  # fmt: skip
-    assert guarded(*["create", "--dry-run=server", "-f", "-"], *controller, stdin=pod).returncode == 0
-    refused = guarded("create", "--dry-run=server", "-f", "-", stdin=pod)
+
+
+OURS = {names.LABEL_MANAGED_BY: names.MANAGER, names.LABEL_TENANT: "probe"}
+
+
+def test_a_system_controller_is_let_through(guarded: Kubectl) -> None:
+    controller = ["--as=system:serviceaccount:kube-system:replicaset-controller", "--as-group=system:serviceaccounts:kube-system"]
+    done = guarded("create", "--dry-run=server", "-f", "-", *controller, stdin=pod(**OURS))
+    assert done.returncode == 0, done.stderr
+
+
+# One label at a time: of a pod that carries both, the API server names whichever policy it asked first.
+@pytest.mark.parametrize(
+    ("label", "sentence"),
+    [(names.LABEL_MANAGED_BY, "the Folkmoot operator alone"), (names.LABEL_TENANT, "the operator alone sets, changes and removes them")],
+)
+def test_nobody_else_makes_such_a_pod(label: str, sentence: str, guarded: Kubectl) -> None:
+    assert guarded("create", "--dry-run=server", "-f", "-", stdin=pod(**OURS)).returncode != 0
+    refused = guarded("create", "--dry-run=server", "-f", "-", stdin=pod(**{label: OURS[label]}))
     assert refused.returncode != 0
-    assert "the Folkmoot operator alone" in refused.stderr
+    assert sentence in refused.stderr
 
 
 OWNER = [
