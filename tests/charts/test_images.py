@@ -14,7 +14,7 @@ FILES = {"runtime": ROOT / "agents-image" / "Containerfile", "operator": ROOT / 
 def pins(path: Path) -> dict[str, str]:
     """Requirement → its whole entry, hashes included."""
     entries = re.split(r"\n(?=\S)", path.read_text())
-    return {entry.split("==")[0]: entry.strip() for entry in entries if "==" in entry}
+    return {re.split(r"\[|==", entry)[0]: entry.strip() for entry in entries if "==" in entry}
 
 
 def test_the_sandboxes_tools_are_the_ones_we_test_with() -> None:
