@@ -48,6 +48,33 @@ class GateEntry(_Frozen):
     spec: GatePolicySpec
 
 
+class WitnessEntry(_Frozen):
+    """A witness that cosigns checkpoints (C2SP tlog-witness): the installation's own first, then those of the manifest."""
+
+    name: str  # as in the manifest; "cluster" for the installation's own
+    key: str  # vkey of a cosigner (type 0x04 or 0x06)
+    url: str  # submission prefix; the broker appends /add-checkpoint
+
+
+class TimestampAuthorityEntry(_Frozen):
+    """An RFC 3161 authority, with the certificates that its tokens are checked against."""
+
+    name: str
+    url: str
+    certificates: str  # PEM: the authority's own certificate first, then intermediates, the pinned root last
+
+
+class AuditEntry(_Frozen):
+    """How the tenant's log is fenced, anchored and kept; from `spec.audit` and the installation."""
+
+    witnesses: tuple[WitnessEntry, ...] = ()
+    witness_quorum: int = 0  # of the manifest's witnesses; the installation's own must always cosign
+    authorities: tuple[TimestampAuthorityEntry, ...] = ()
+    anchor_entries: int = 256
+    anchor_seconds: int = 60
+    retention_days: int = 366  # never below 184
+
+
 class TenantDocument(_Frozen):
     """PUT to the conductor's operator door. `digest()` is what `Ready` waits for and what entries carry as `config`."""
 
@@ -63,6 +90,7 @@ class TenantDocument(_Frozen):
     councils: tuple[CouncilEntry, ...] = ()
     gates: tuple[GateEntry, ...] = ()
     suspended: bool = False
+    audit: AuditEntry = AuditEntry()
 
     def digest(self) -> str:
         """Digest of the canonical form without `generation`, so that a spec touched without effect changes nothing."""
@@ -130,6 +158,22 @@ class ProviderReport(_Frozen):
     message: str = ""
 
 
+class LogReport(_Frozen):
+    """What the core says of its log. `GET /v1/status` of the ledger's Unix socket answers it."""
+
+    origin: str
+    vkeys: tuple[str, ...] = Field(default=(), max_length=4)  # of the log's own signatures: Ed25519, then ML-DSA-44
+    size: int = 0  # of the published checkpoint
+    root: str = ""  # hex
+    entries: int = 0  # durable
+    witnessed: tuple[str, ...] = Field(default=(), max_length=16)  # names whose cosignature the published checkpoint carries
+    anchored_size: int = 0
+    anchored: str = ""  # RFC 3339 genTime of the newest verified token
+    state: Literal["Open", "Closed", "Frozen"] = "Open"
+    reason: str = ""  # of Frozen, or why no checkpoint is published, such as ForkDetected, WitnessUnavailable
+    message: str = ""
+
+
 class Report(_Frozen):
     """Body of the operator endpoint's `POST /v1/reports` (token, audience folkmoot-operator). Partial: absent parts are unchanged."""
 
@@ -138,6 +182,7 @@ class Report(_Frozen):
     document_digest: str = ""
     vkey: str = ""
     origin: str = ""
+    log: LogReport | None = None  # of the core alone
     sessions: tuple[SessionReport, ...] = Field(default=(), max_length=1000)  # of the core alone, as are agents
     agents: tuple[AgentReport, ...] = Field(default=(), max_length=1000)
     providers: tuple[ProviderReport, ...] = Field(default=(), max_length=32)

@@ -10,7 +10,12 @@ from folkmoot_core.errors import Forbidden, Unavailable
 
 OWN: Final = Producer(id="core/ledger")
 OWN_ACTOR: Final = Actor(kind="service", id="ledger")
-OWN_TYPES: Final[frozenset[EntryType]] = frozenset({"log.opened", "log.closed", "log.degraded", "heartbeat", "evidence.read"})
+OWN_TYPES: Final[frozenset[EntryType]] = frozenset(
+    {
+        "log.opened", "log.closed", "log.degraded", "log.frozen", "log.key.rotated", "anchor", "anchor.failed", "retention.pruned",
+        "heartbeat", "evidence.read",
+    }
+)  # fmt: skip
 AGENTS: Final = "agents/"
 SPOKEN_BY: Final[Mapping[str, frozenset[EntryType]]] = {
     "core/ledger": OWN_TYPES,
@@ -19,7 +24,7 @@ SPOKEN_BY: Final[Mapping[str, frozenset[EntryType]]] = {
     "core/router": frozenset({"bus.resent", "bus.dead", "bus.refused"}),
     "core/conductor": frozenset(
         {
-            "evidence.exported", "config.changed", "session.start", "session.end", "session.cancelled", "task.sent", "task.result",
+            "evidence.exported", "erasure", "legal.hold", "legal.hold.released", "config.changed", "session.start", "session.end", "session.cancelled", "task.sent", "task.result",
             "council.plan", "council.vote", "council.decision",
             "gate.submission", "gate.probe", "gate.check", "gate.review", "gate.verdict",
         }
