@@ -23,7 +23,7 @@ from folkmoot_core.errors import Unauthorized
 from folkmoot_core.ledger import bundle, export, tiles
 from folkmoot_core.ledger.audit import Report
 from folkmoot_core.ledger.checkpoint import Checkpoint
-from folkmoot_core.ledger.note import Signer
+from folkmoot_core.ledger.note import Ed25519Signer
 from folkmoot_core.ledger.tiles import ENTRIES, Rows
 from folkmoot_core.ledger.tree import leaf_hash
 from folkmoot_runtime import web
@@ -151,7 +151,7 @@ def test_a_full_tile_stands_in_for_its_beginning(directory: Path, log: MemoryLog
 
 
 def test_another_logs_key_is_refused(directory: Path) -> None:
-    other = Signer.from_seed("folkmoot/other", b"o" * 32).verifier().vkey()
+    other = Ed25519Signer.from_seed("folkmoot/other", b"o" * 32).verifier().vkey()
     assert failing(checked(directory, other)) == {"checkpoint"}
 
 

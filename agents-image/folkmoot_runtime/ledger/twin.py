@@ -13,7 +13,7 @@ from folkmoot_core.errors import Conflict
 from folkmoot_core.ledger import bundle, tiles
 from folkmoot_core.ledger.checkpoint import Checkpoint
 from folkmoot_core.ledger.envelope import Prepared, prepare
-from folkmoot_core.ledger.note import Signer
+from folkmoot_core.ledger.note import Ed25519Signer
 from folkmoot_core.ledger.sequence import Sequence as State
 from folkmoot_runtime.ledger.interface import OWN, OWN_ACTOR, check_claims
 from folkmoot_runtime.ledger.waiting import Item, Waiting
@@ -25,7 +25,7 @@ class MemoryLog:
     """`Ledger` in memory."""
 
     def __init__(self, tenant: str = "", clock: Callable[[], float] = time.time, origin: str = ORIGIN) -> None:
-        self._signer = Signer.from_seed(origin, b"\0" * 32)
+        self._signer = Ed25519Signer.from_seed(origin, b"\0" * 32)
         self._clock = clock
         self._state = State()
         self._waiting = Waiting()

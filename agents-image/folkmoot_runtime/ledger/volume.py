@@ -20,7 +20,7 @@ from pathlib import Path
 
 from folkmoot_core.errors import Conflict, Invalid
 from folkmoot_core.ledger import checkpoint
-from folkmoot_core.ledger.note import Signer
+from folkmoot_core.ledger.note import Ed25519Signer
 from folkmoot_core.ledger.sequence import Sequence
 from folkmoot_runtime.ledger.durable import Os, RealOs, make_directory, refuse_shared_filesystem, replace_file
 from folkmoot_runtime.ledger.wal import FIRST_SEGMENT, REPAIR, LogDamaged, Wal
@@ -44,7 +44,7 @@ class Volume:
     calls: Os
     wal: Wal
     sequence: Sequence
-    signer: Signer
+    signer: Ed25519Signer
     published: bytes | None
     published_size: int
     closed: bool
@@ -98,7 +98,7 @@ def _lock(directory: Path) -> int:
     return fd
 
 
-def _identity(directory: Path, birth: Birth, calls: Os, *, new: bool) -> Signer:
+def _identity(directory: Path, birth: Birth, calls: Os, *, new: bool) -> Ed25519Signer:
     """Key and origin; made where the log is new. A log that has entries never gets another identity."""
     seed, origin = _read(directory / "log.key"), _read(directory / "origin")
     if not new and (seed is None or origin is None):
@@ -112,10 +112,10 @@ def _identity(directory: Path, birth: Birth, calls: Os, *, new: bool) -> Signer:
         replace_file(calls, directory / "origin", origin)
     if len(seed) != SEED:
         raise LogDamaged(f"{directory}/log.key has {len(seed)} bytes; expected the {SEED} of an Ed25519 seed")
-    return Signer.from_seed(origin.decode().strip(), seed)
+    return Ed25519Signer.from_seed(origin.decode().strip(), seed)
 
 
-def _check_published(directory: Path, published: bytes | None, signer: Signer, sequence: Sequence) -> int:
+def _check_published(directory: Path, published: bytes | None, signer: Ed25519Signer, sequence: Sequence) -> int:
     """The published checkpoint must be a prefix of what was recovered: a log that shrank or differs is never continued."""
     if published is None:
         return 0
@@ -133,7 +133,7 @@ def _check_published(directory: Path, published: bytes | None, signer: Signer, s
     return claim.size
 
 
-def _check_ends(directory: Path, wal: Wal, signer: Signer) -> bool:
+def _check_ends(directory: Path, wal: Wal, signer: Ed25519Signer) -> bool:
     """The first entry names this log and key; whether the last one closed it."""
     first, last = json.loads(wal.read(0, 1)[0]), json.loads(wal.read(wal.size - 1, 1)[0])
     if first["origin"] != signer.name or first["data"].get("vkey") != signer.verifier().vkey():

@@ -1,20 +1,20 @@
-"""C2SP tlog-checkpoint: origin, size and root of a log, as the text of a signed note."""
+"""C2SP tlog-checkpoint: origin, size and root of a log, as the text of a signed note.
+
+A log of ours signs with Ed25519 (0x01), which every client of the public network reads, and then with ML-DSA-44 (0x06), which
+outlives quantum computers. Who may not do without one of them passes both keys to `open_checkpoint`.
+"""
 
 from __future__ import annotations
 
 import base64
-import binascii
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from folkmoot_core.errors import Invalid
 from folkmoot_core.ledger import note
+from folkmoot_core.ledger.cosigned import MAX_SIZE as MAX_SIZE
+from folkmoot_core.ledger.cosigned import head
 from folkmoot_core.ledger.note import Signer, VerifierKey
-from folkmoot_core.ledger.tree import HASH_SIZE
-
-MAX_SIZE = 2**63 - 1
-_SIZE = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -38,26 +38,21 @@ class Checkpoint:
 
 def parse(text: str) -> Checkpoint:
     """The checkpoint in a note's text; raises `Invalid` for every spelling but the canonical one."""
-    lines = text.split("\n")
-    if len(lines) < 4 or lines[-1] != "" or any(not line for line in lines[:-1]):
-        raise Invalid("checkpoint: expected lines origin, size and root hash, each ended by a line feed")
-    origin, size, root, *extensions = lines[:-1]
-    if not _SIZE.fullmatch(size) or int(size) > MAX_SIZE:
-        raise Invalid(f"checkpoint of {origin[:80]}: size {size[:30]!r} is not a decimal number without leading zeros")
-    try:
-        root_hash = base64.b64decode(root.encode("ascii"), validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise Invalid(f"checkpoint of {origin[:80]}: the root hash is not base64") from error
-    found = Checkpoint(origin, int(size), root_hash, tuple(extensions))
-    if len(root_hash) != HASH_SIZE or found.body() != text:
-        raise Invalid(f"checkpoint of {origin[:80]}: the root hash is not {HASH_SIZE} bytes in canonical base64")
-    return found
+    origin, size, root = head(text)
+    return Checkpoint(origin, size, root, tuple(text.split("\n")[3:-1]))
 
 
-def open_checkpoint(data: bytes, key: VerifierKey, origin: str | None = None) -> Checkpoint:
-    """The checkpoint in a signed note of this log's key; raises `Invalid`. The origin must be `origin`, or the key's name."""
-    found = parse(note.open_note(data, [key]).text)
-    expected = key.name if origin is None else origin
+def open_checkpoint(data: bytes, keys: VerifierKey | Sequence[VerifierKey], origin: str | None = None) -> Checkpoint:
+    """The checkpoint in a note that **all** of these keys of one log signed; raises `Invalid`.
+
+    The origin must be `origin`, or the first key's name.
+    """
+    wanted = [keys] if isinstance(keys, VerifierKey) else list(keys)
+    opened = note.open_note(data, wanted)
+    if missing := [key for key in wanted if key not in opened.signers]:
+        raise Invalid(f"checkpoint lacks the signature of {missing[0].name} with key id {missing[0].id.hex()}")
+    found = parse(opened.text)
+    expected = wanted[0].name if origin is None else origin
     if found.origin != expected:
         raise Invalid(f"checkpoint is of log {found.origin[:80]!r}; expected {expected!r}")
     return found

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from folkmoot_core.errors import Invalid
 from folkmoot_core.ledger import bundle, checkpoint, note
 from folkmoot_core.ledger.checkpoint import Checkpoint
-from folkmoot_core.ledger.note import Signer
+from folkmoot_core.ledger.note import Ed25519Signer
 
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors/tlog/roots.json").read_text())
-SIGNER = Signer.from_seed(VECTORS["name"], bytes.fromhex(VECTORS["seed"]))
+SIGNER = Ed25519Signer.from_seed(VECTORS["name"], bytes.fromhex(VECTORS["seed"]))
 KEY = SIGNER.verifier()
-OTHER = Signer.from_seed("other.example/log", b"o" * 32)
+OTHER = Ed25519Signer.from_seed("other.example/log", b"o" * 32)
 POINT = Checkpoint(VECTORS["name"], 3, bytes.fromhex(VECTORS["roots"]["3"]))
 SIGNED = POINT.sign([SIGNER])
 
@@ -176,7 +176,7 @@ def test_bounds() -> None:
     with pytest.raises(Invalid, match="line feed"):
         note.sign("a", [SIGNER])
     with pytest.raises(Invalid, match="32 bytes"):
-        Signer.from_seed("name", b"short")
+        Ed25519Signer.from_seed("name", b"short")
     with pytest.raises(Invalid, match="too short"):
         note.open_note(b"text\n\n\xe2\x80\x94 name AAAA\n", [KEY])
 
