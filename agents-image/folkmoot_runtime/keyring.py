@@ -72,13 +72,17 @@ class FileWrapper:
         try:
             return self._cipher.decrypt(wrapped[:NONCE_BYTES], wrapped[NONCE_BYTES:], purpose)
         except (InvalidTag, ValueError) as error:
-            raise Invalid(f"a secret on the volume was not wrapped by the key in {self._path} ({self.id}), or was changed") from error
+            raise Invalid(
+                f"a secret on the volume was not wrapped by the key in {self._path} ({self.id}), or was changed"
+            ) from error
 
     def _load(self) -> tuple[AESGCM, str]:
         try:
             raw = self._path.read_bytes()
         except OSError as error:
-            raise Missing(f"key-encryption key {self._path} cannot be read ({error.strerror}); mount the Secret that holds it") from None
+            raise Missing(
+                f"key-encryption key {self._path} cannot be read ({error.strerror}); mount the Secret that holds it"
+            ) from None
         if len(raw) != KEY_BYTES:
             try:
                 raw = base64.b64decode(raw.strip(), validate=True)

@@ -58,6 +58,10 @@ class LogKeys:
         """Both, Ed25519 first."""
         return self.vkey(), self.mldsa.verifier().vkey()
 
+    def rotation_id(self) -> str:
+        """Id of the entry that introduces these keys by a rotation: another attempt at the same one adds nothing."""
+        return f"log.key.rotated/{self.ed25519.verifier().id.hex()}"
+
     def signers(self, seconds: int) -> list[Signer]:
         """Who signs a checkpoint at this time: Ed25519 for every client there is, ML-DSA-44 for those to come."""
         return [self.ed25519, self.mldsa.at(seconds)]
@@ -138,5 +142,3 @@ def _bytes(path: Path) -> bytes | None:
         return path.read_bytes()
     except FileNotFoundError:
         return None
-
-

@@ -12,11 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from folkmoot_core.ledger.witness import encode_request
+
 from folkmoot_core.document import WitnessEntry
 from folkmoot_core.errors import FolkmootError
-from folkmoot_core.ledger.fence import Answer, AskFrom, Asked, Cosigned, Forked, Outcome, Refused, read_answer
+from folkmoot_core.ledger.fence import Answer, Asked, AskFrom, Cosigned, Forked, Outcome, Refused, read_answer
 from folkmoot_core.ledger.note import VerifierKey, parse_vkey
-from folkmoot_core.ledger.witness import encode_request
 
 log = logging.getLogger(__name__)
 ROUNDS: Final = 3  # a first question, one from the size it names, and one more if it grew meanwhile

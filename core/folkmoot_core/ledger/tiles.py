@@ -21,6 +21,8 @@ MAX_INDEX = 2**64 // WIDTH
 
 CHECKPOINT = "checkpoint"
 VKEY = "log.vkey"
+MLDSA_VKEY = "log.mldsa.vkey"
+POLICY = "policy"
 README = "README.txt"
 
 _PATH = re.compile(r"tile/(entries|0|[1-9]\d?)/((?:x\d{3}/){0,6}\d{3})(?:\.p/([1-9]\d{0,2}))?", re.ASCII)
