@@ -67,8 +67,11 @@ class Ledger(Protocol):
     async def read(self, path: str) -> bytes | None:
         """A file of the log by its tlog-tiles path; None where there is none. Raises `Invalid` for what is no path."""
 
-    async def publish(self) -> None:
-        """Sign and publish a checkpoint over all that is durable."""
+    async def publish(self) -> bool:
+        """Sign and publish a checkpoint over all that is durable; True when one covers it."""
+
+    async def covered(self, size: int) -> None:
+        """Wait until a published checkpoint covers the first `size` entries."""
 
     async def close_log(self) -> int:
         """Append `log.closed`, publish, and return the final size. Idempotent."""

@@ -99,10 +99,7 @@ class Log:
         self._closing = False
         self._sealed = volume.closed
         self._sealing = asyncio.Lock()
-        self._publisher = Publisher(
-            volume.directory, volume.calls, volume.sequence, volume.keys, rotation=volume.rotation, published=(volume.published, volume.published_size),
-            fence=options.fence, clock=options.clock,
-        )  # fmt: skip
+        self._publisher = Publisher(volume, options.fence, options.clock)
         self._refused = 0
         self._writer_thread = ThreadPoolExecutor(1, "ledger-write")
         self._other_thread = ThreadPoolExecutor(1, "ledger-other")
@@ -302,7 +299,7 @@ class Log:
         async with publisher.lock:
             old = publisher.keys
             fresh = LogKeys.of(self.origin, self._options.birth.secret())
-            statement = rotation.statement(old.ed25519, fresh.ed25519, fresh.mldsa.verifier())
+            statement = rotation.make(old.ed25519, fresh.ed25519, [fresh.ed25519.verifier(), fresh.mldsa.verifier()])
             await asyncio.to_thread(files.prepare, fresh.secret)
             vkey, mldsa = fresh.vkeys()
             entry = self._own(

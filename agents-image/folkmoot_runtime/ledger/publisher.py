@@ -22,13 +22,13 @@ from typing import Final
 from folkmoot_core.canonical import canonical_json
 from folkmoot_core.document import AuditEntry
 from folkmoot_core.errors import Invalid
-from folkmoot_core.ledger import note, tiles, tree
+from folkmoot_core.ledger import cosignature, note, tiles, tree
 from folkmoot_core.ledger.checkpoint import Checkpoint
 from folkmoot_core.ledger.policy import Policy
-from folkmoot_core.ledger.sequence import Sequence
 from folkmoot_core.ledger.terms import CLUSTER, policy_of
-from folkmoot_runtime.ledger.durable import Os, replace_file
+from folkmoot_runtime.ledger.durable import replace_file
 from folkmoot_runtime.ledger.keys import LogKeys
+from folkmoot_runtime.ledger.volume import Volume
 from folkmoot_runtime.ledger.witnesses import Candidate, Gathered, Witnesses
 
 log = logging.getLogger(__name__)
@@ -50,28 +50,26 @@ class Trouble:
 
 
 class Publisher:
-    """One log's checkpoints. `volume` is the log's directory; `fence` asks witnesses, None where the installation has none."""
+    """One log's checkpoints. `fence` asks witnesses; None where the installation has none."""
 
-    def __init__(
-        self, directory: Path, calls: Os, sequence: Sequence, keys: LogKeys, *, rotation: str = "", published: tuple[bytes | None, int],
-        fence: Witnesses | None = None, clock: Callable[[], float] = time.time,
-    ) -> None:  # fmt: skip
-        self._directory = directory
-        self._calls = calls
-        self._sequence = sequence
+    def __init__(self, volume: Volume, fence: Witnesses | None = None, clock: Callable[[], float] = time.time) -> None:
+        keys = volume.keys
+        self._directory = volume.directory
+        self._calls = volume.calls
+        self._sequence = volume.sequence
         self._fence = fence
         self._clock = clock
         self.lock = asyncio.Lock()
         """Held while a checkpoint is made: nothing is signed while somebody else holds it."""
         self._policy: Policy | None = None if fence is not None else policy_of(keys.vkeys(), AuditEntry())
         self._audit: AuditEntry | None = None
-        self._signed_at = signed_at(published[0], keys.origin)
+        self._signed_at = signed_at(volume.published, keys.origin)
         self._stale = True  # the first publication after a start asks the witnesses even if nothing grew
-        self.keys, self.rotation = keys, rotation
-        self.published, self.size = published
+        self.keys, self.rotation = keys, volume.rotation
+        self.published, self.size = volume.published, volume.published_size
         self.witnessed: tuple[str, ...] = ()
         self.trouble: Trouble | None = None
-        self.frozen = _read_frozen(directory)
+        self.frozen = _read_frozen(volume.directory)
         self.checked = asyncio.Event()
         """Set once the installation's witness confirmed that this volume holds all that it has cosigned."""
         if fence is None or self.size == 0:
@@ -188,7 +186,8 @@ def signed_at(published: bytes | None, origin: str) -> int:
         return 0
     lines = [line for line in note.split(published)[1] if line.name == origin]
     return max(
-        (note.timestamp(line.payload) for line in lines if len(line.payload) == note.SIGNATURE_BYTES[note.MLDSA44]), default=0
+        (cosignature.timestamp(line.payload) for line in lines if len(line.payload) == note.SIGNATURE_BYTES[note.MLDSA44]),
+        default=0,
     )
 
 

@@ -16,7 +16,8 @@ from pydantic import ValidationError
 
 from folkmoot_core.document import AuditEntry
 from folkmoot_core.errors import FolkmootError, Invalid, Unavailable
-from folkmoot_core.ledger.fence import MAX_ANSWER, Answer
+from folkmoot_core.ledger.fence import Answer
+from folkmoot_core.ledger.witness import MAX_ANSWER
 from folkmoot_runtime.broker.peers import Peer
 from folkmoot_runtime.ledger.durable import Os, replace_file
 

@@ -12,12 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from folkmoot_core.ledger.witness import encode_request
-
 from folkmoot_core.document import WitnessEntry
 from folkmoot_core.errors import FolkmootError
-from folkmoot_core.ledger.fence import Answer, Asked, AskFrom, Cosigned, Forked, Outcome, Refused, read_answer
+from folkmoot_core.ledger.fence import Answer, Asked, AskFrom, Cosigned, Forked, Outcome, Refused, judge
 from folkmoot_core.ledger.note import VerifierKey, parse_vkey
+from folkmoot_core.ledger.witness import Request
 
 log = logging.getLogger(__name__)
 ROUNDS: Final = 3  # a first question, one from the size it names, and one more if it grew meanwhile
@@ -75,9 +74,9 @@ class Witness:
         return outcome if not isinstance(outcome, AskFrom) else Refused("it names another size each time")
 
     async def _once(self, transport: Transport, candidate: Candidate) -> Outcome:
-        body = encode_request(self.size, candidate.prove(self.size), candidate.note)
+        body = Request(self.size, tuple(candidate.prove(self.size)), candidate.note).encode()
         answer = await transport.add_checkpoint(self.entry.name, body)
-        return read_answer(answer, Asked(candidate.text, self.size, candidate.durable), self.key)
+        return judge(answer, Asked(candidate.text, self.size, candidate.durable), self.key)
 
 
 @dataclass(frozen=True)
@@ -108,7 +107,7 @@ class Witnesses:
         outcomes = await asyncio.gather(*(witness.ask(self._transport, candidate) for witness in asked))
         found = {witness.entry.name: outcome for witness, outcome in zip(asked, outcomes, strict=True)}
         return Gathered(
-            lines=tuple(o.line for o in found.values() if isinstance(o, Cosigned)),
+            lines=tuple(o.lines for o in found.values() if isinstance(o, Cosigned)),
             names=tuple(n for n, o in found.items() if isinstance(o, Cosigned)),
             missing={n: o.why for n, o in found.items() if isinstance(o, Refused)},
             forked={n: o.why for n, o in found.items() if isinstance(o, Forked)},

@@ -14,11 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from folkmoot_core.errors import Invalid
-from folkmoot_core.ledger import note
+from folkmoot_core.ledger import witness
 from folkmoot_core.ledger.note import VerifierKey
-
-SIZE_TYPE = "text/x.tlog.size"
-MAX_ANSWER = 16 * 1024  # bytes: four ML-DSA-44 lines, with room
 
 
 @dataclass(frozen=True)
@@ -42,9 +39,9 @@ class Asked:
 
 @dataclass(frozen=True)
 class Cosigned:
-    """It cosigned: this line goes into the published checkpoint."""
+    """It cosigned: these lines go into the published checkpoint."""
 
-    line: str
+    lines: str
 
 
 @dataclass(frozen=True)
@@ -71,45 +68,28 @@ class Refused:
 Outcome = Cosigned | AskFrom | Forked | Refused
 
 
-def read_answer(answer: Answer, asked: Asked, witness: VerifierKey) -> Outcome:
+def judge(answer: Answer, asked: Asked, key: VerifierKey) -> Outcome:
     """Total: whatever a witness answers has a meaning here."""
-    if len(answer.body) > MAX_ANSWER:
-        return Refused(f"answered {len(answer.body)} bytes; at most {MAX_ANSWER} are read")
-    if answer.status == 200:
-        return _cosigned(answer.body, asked.text, witness)
-    if answer.status == 409:
-        return _conflict(answer, asked)
-    if answer.status == 422:  # 3
-        return Forked(f"it refuses our proof that the log grew from entry {asked.old}: it was shown another history of this log")
-    if answer.status == 404:
-        return Refused("it does not know this log yet")
-    return Refused(f"answered {answer.status}")
-
-
-def _cosigned(body: bytes, text: str, witness: VerifierKey) -> Outcome:
     try:
-        lines = note.parse_lines(body.decode())
-    except (UnicodeDecodeError, Invalid):
-        return Refused("answered 200 with something else than signature lines")
-    for line in lines:
-        if (line.name, line.key_id) != (witness.name, witness.id):
-            continue
-        if not witness.verify(text, line.payload):  # 1
-            return Refused("its cosignature does not verify by its key")
-        return Cosigned(line.text())
-    return Refused(f"answered 200 without a cosignature by key {witness.id.hex()}")
+        found = witness.read_answer((answer.status, answer.content_type, answer.body), asked.text, [key])  # 1
+    except Invalid as error:
+        return Refused(error.message)
+    match found:
+        case witness.Cosignatures(lines=lines):
+            return Cosigned(lines)
+        case witness.Behind(size=size):
+            return _behind(size, asked)
+        case witness.Refused(status=status, fork=fork):
+            if fork:  # 3
+                return Forked(
+                    f"it answers {status}: it was shown another history of this log than one that grew from entry {asked.old}"
+                )
+            return Refused("it does not know this log yet" if status == witness.NOT_FOUND else f"it answers {status}")
 
 
-def _conflict(answer: Answer, asked: Asked) -> Outcome:
-    if answer.content_type.partition(";")[0].strip() != SIZE_TYPE:
-        # Older witnesses answer a fork at the same size so; a stale `old` always comes with the size (ledger.md §1.9).
-        return Forked("it holds another checkpoint of this size")
-    text = answer.body.decode(errors="replace").strip()
-    if not (text.isascii() and text.isdigit() and len(text) < 20):
-        return Refused("answered 409 without a size")
-    size = int(text)
+def _behind(size: int, asked: Asked) -> Outcome:
     if size > asked.durable:  # 2
         return Forked(f"it has cosigned {size} entries of this log, which holds {asked.durable}: the volume was rolled back")
     if size == asked.old:
-        return Refused(f"answered 409 although it was asked from {size}, the size it names")
+        return Refused(f"it answers 409 although it was asked from {size}, the size it names")
     return AskFrom(size)
