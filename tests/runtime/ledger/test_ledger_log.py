@@ -308,7 +308,9 @@ async def test_a_log_without_its_identity_is_refused_and_never_gets_another(tmp_
         await reopened(tmp_path / "log")
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b"\xff", b'{"v":1,"kek":"","since":0,"keys":"AAAA"}', b'{"v":1,"kek":"","since":99,"keys":"%b"}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", b"\xff", b'{"v":1,"kek":"","since":0,"keys":"AAAA"}', b'{"v":1,"kek":"","since":99,"keys":"%b"}']
+)
 async def test_a_key_file_that_is_none_is_refused(tmp_path: Path, content: bytes) -> None:
     await grown(tmp_path)
     secret = json.loads((tmp_path / "log.key").read_bytes())["keys"].encode()
