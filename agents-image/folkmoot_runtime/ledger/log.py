@@ -25,9 +25,10 @@ from folkmoot_core.ledger.checkpoint import Checkpoint
 from folkmoot_core.ledger.envelope import Prepared, prepare
 from folkmoot_runtime.ledger.durable import Os, replace_file
 from folkmoot_runtime.ledger.interface import OWN, OWN_ACTOR, check_claims
+from folkmoot_runtime.ledger.records import MAX_COUNT
 from folkmoot_runtime.ledger.volume import Birth, Volume, open_volume
 from folkmoot_runtime.ledger.waiting import MAX_QUEUED, Admission, Item, Waiting
-from folkmoot_runtime.ledger.wal import FIRST_SEGMENT, MAX_COUNT
+from folkmoot_runtime.ledger.wal import FIRST_SEGMENT
 
 log = logging.getLogger(__name__)
 FULL = (errno.ENOSPC, errno.EDQUOT)

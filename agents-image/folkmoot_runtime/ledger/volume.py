@@ -4,6 +4,8 @@
     log.key       Ed25519 seed, mode 0600; who holds it can sign checkpoints in this log's name
     origin        `folkmoot/<uuid>`, made at birth
     wal-<n>       the log (wal.py)
+    state         what of it need not be hashed entry by entry again (state.py); may be deleted
+    row-<l>, marks, offsets   derived from it (columns.py); may be deleted
     checkpoint    the last published one; recovery never falls behind it
 
 Runs in a thread before the process serves anything; raises `LogDamaged` or `Conflict` with a sentence for the operator.
@@ -22,8 +24,11 @@ from folkmoot_core.errors import Conflict, Invalid
 from folkmoot_core.ledger import checkpoint
 from folkmoot_core.ledger.note import Signer
 from folkmoot_core.ledger.sequence import Sequence
+from folkmoot_core.ledger.tiles import Rows
+from folkmoot_runtime.ledger.columns import Columns
 from folkmoot_runtime.ledger.durable import Os, RealOs, make_directory, refuse_shared_filesystem, replace_file
-from folkmoot_runtime.ledger.wal import FIRST_SEGMENT, REPAIR, LogDamaged, Wal
+from folkmoot_runtime.ledger.records import REPAIR, LogDamaged
+from folkmoot_runtime.ledger.wal import FIRST_SEGMENT, Wal
 
 SEED = 32
 
@@ -62,17 +67,19 @@ def open_volume(directory: Path, birth: Birth, calls: Os | None = None, first_se
     make_directory(calls, directory)
     refuse_shared_filesystem(directory)
     lock = _lock(directory)
-    wal = Wal(calls, directory, first_segment)
+    columns = Columns(calls, directory)
+    wal = Wal(calls, directory, columns, first_segment)
     try:
-        return _recover(directory, birth, calls, wal, lock)
+        return _recover(directory, birth, calls, wal, columns, lock)
     except BaseException:
         wal.close()
         os.close(lock)
         raise
 
 
-def _recover(directory: Path, birth: Birth, calls: Os, wal: Wal, lock: int) -> Volume:
-    sequence = Sequence()
+def _recover(directory: Path, birth: Birth, calls: Os, wal: Wal, columns: Columns, lock: int) -> Volume:
+    wal.open()
+    sequence = Sequence(Rows(columns.row), columns.marks)
     try:
         wal.recover(sequence.accept)
     except Invalid as error:
