@@ -4,6 +4,8 @@
     log.key       the signing keys (keys.py), mode 0600
     origin        `folkmoot/<uuid>`, made at birth
     wal-<n>       the log (wal.py)
+    state         what of it need not be hashed entry by entry again (state.py); may be deleted
+    row-<l>, marks, offsets   derived from it (columns.py); may be deleted
     checkpoint    the last published one; recovery never falls behind it
 
 Runs in a thread before the process serves anything; raises `LogDamaged` or `Conflict` with a sentence for the operator.
@@ -23,11 +25,14 @@ from folkmoot_core.errors import Conflict, Invalid
 from folkmoot_core.ledger import checkpoint
 from folkmoot_core.ledger.note import parse_vkey
 from folkmoot_core.ledger.sequence import Sequence
+from folkmoot_core.ledger.tiles import Rows
 from folkmoot_runtime.keyring import NoWrapper, Wrapper
+from folkmoot_runtime.ledger.columns import Columns
 from folkmoot_runtime.ledger.durable import Os, make_directory, refuse_shared_filesystem
 from folkmoot_runtime.ledger.interface import own
 from folkmoot_runtime.ledger.keys import KeyFiles, LogKeys
-from folkmoot_runtime.ledger.wal import FIRST_SEGMENT, REPAIR, LogDamaged, Wal
+from folkmoot_runtime.ledger.records import REPAIR, LogDamaged
+from folkmoot_runtime.ledger.wal import FIRST_SEGMENT, Wal
 
 
 @dataclass(frozen=True)
@@ -77,17 +82,19 @@ def open_volume(directory: Path, opening: Opening) -> Volume:
     make_directory(opening.calls, directory)
     refuse_shared_filesystem(directory)
     lock = _lock(directory)
-    wal = Wal(opening.calls, directory, opening.first_segment)
+    columns = Columns(opening.calls, directory)
+    wal = Wal(opening.calls, directory, columns, opening.first_segment)
     try:
-        return _recover(directory, opening, wal, lock)
+        return _recover(directory, opening, wal, columns, lock)
     except BaseException:
         wal.close()
         os.close(lock)
         raise
 
 
-def _recover(directory: Path, opening: Opening, wal: Wal, lock: int) -> Volume:
-    sequence = Sequence()
+def _recover(directory: Path, opening: Opening, wal: Wal, columns: Columns, lock: int) -> Volume:
+    wal.open()
+    sequence = Sequence(Rows(columns.row), columns.marks)
     try:
         wal.recover(sequence.accept)
     except Invalid as error:

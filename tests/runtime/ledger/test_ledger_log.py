@@ -18,7 +18,8 @@ from folkmoot_runtime.ledger.durable import RealOs, zero_file
 from folkmoot_runtime.ledger.faults import FaultyOs
 from folkmoot_runtime.ledger.interface import Overloaded
 from folkmoot_runtime.ledger.log import Log, Options, open_log
-from folkmoot_runtime.ledger.wal import GENESIS, HEADER, MAGIC, SMALLEST_SEGMENT, LogDamaged
+from folkmoot_runtime.ledger.records import GENESIS, HEADER, MAGIC, LogDamaged
+from folkmoot_runtime.ledger.wal import SMALLEST_SEGMENT
 
 CONDUCTOR = Producer(id="core/conductor")
 NEVER = 3600.0  # a checkpoint interval that no test reaches
