@@ -13,21 +13,28 @@ import os
 import sys
 import time
 import uuid
+from pathlib import Path
 
 from folkmoot_core import names
 from folkmoot_core.entries import new_entry
-from folkmoot_core.errors import Conflict, Unavailable
-from folkmoot_runtime import process, web
+from folkmoot_core.errors import Conflict, Invalid, Unavailable
+from folkmoot_runtime import keyring, process, web
 from folkmoot_runtime import settings as environment
+from folkmoot_runtime.broker.peers import Peer
 from folkmoot_runtime.ledger.app import Doors
+from folkmoot_runtime.ledger.durable import RealOs
 from folkmoot_runtime.ledger.interface import OWN, OWN_ACTOR
 from folkmoot_runtime.ledger.log import Log, Options, open_log
 from folkmoot_runtime.ledger.peers import PeerProtocol, Socket, sockets
+from folkmoot_runtime.ledger.terms import FILE as TERMS
+from folkmoot_runtime.ledger.terms import BrokerTransport, Terms
+from folkmoot_runtime.ledger.witnesses import Witnesses
 from folkmoot_runtime.settings import Settings
 from folkmoot_runtime.tls import ServingCertificate
 from folkmoot_runtime.trust import Trust
 
 log = logging.getLogger("folkmoot_runtime.ledger")
+WITNESS = "FOLKMOOT_WITNESS"  # required: nothing is published without the installation's cosignature; none: there is no witness
 HEARTBEAT = 300.0  # seconds; silence is then distinguishable from no activity (ledger.md §4.2, 12(1))
 
 
@@ -41,18 +48,45 @@ async def run(settings: Settings, listening: list[Socket]) -> None:
             for one in listening:
                 group.create_task(_serve_socket(doors, one))
             group.create_task(_serve_tls(settings, trust, doors))
-            group.create_task(_keep(settings, doors, opened))
+            group.create_task(_keep(settings, trust, doors, opened))
     finally:
         for one_log in opened:
             await one_log.aclose()
 
 
-async def _keep(settings: Settings, doors: Doors, opened: list[Log]) -> None:
+async def _keep(settings: Settings, trust: Trust, doors: Doors, opened: list[Log]) -> None:
     """Open the log, then watch over it."""
-    recovered = await open_log(settings.data / "ledger", Options(tenant=settings.tenant))
+    directory = settings.data / "ledger"
+    wrapper = keyring.from_environment(os.environ)
+    fence, terms, peers = _outside(settings, trust, directory)
+    recovered = await open_log(directory, Options(tenant=settings.tenant, wrapper=wrapper, fence=fence))
     opened.append(recovered)
     doors.ledger = recovered
-    log.info("log open", extra={"origin": recovered.origin, "size": recovered.size})
+    log.info("log open", extra={"origin": recovered.origin, "size": recovered.size, "keys_wrapped_by": wrapper.id or "nobody"})
+    async with asyncio.TaskGroup() as group:
+        if terms is not None:
+            group.create_task(terms.follow_forever(recovered))
+        group.create_task(_watch(recovered))
+    for peer in peers:
+        await peer.aclose()
+
+
+def _outside(settings: Settings, trust: Trust, directory: Path) -> tuple[Witnesses | None, Terms | None, list[Peer]]:
+    """The ways to witnesses and to the terms, where this installation has a witness."""
+    mode = os.environ.get(WITNESS, "none")
+    if mode not in ("none", "required"):
+        raise Invalid(f"environment variable {WITNESS} is {mode!r}; expected required or none")
+    if mode == "none":
+        return None, None, []
+    conductor = Peer(settings.conductor_url, settings.token_file(names.AUDIENCE_CONDUCTOR), trust, settings.timeout)
+    broker = Peer(settings.broker_url, settings.token_file(names.AUDIENCE_BROKER), trust, settings.timeout)
+    terms = Terms(conductor, RealOs(), directory / TERMS, settings.tenant)
+    terms.load()
+    return Witnesses(BrokerTransport(broker)), terms, [conductor, broker]
+
+
+async def _watch(recovered: Log) -> None:
+    """Heartbeats, until the log cannot go on."""
     while True:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(recovered.stopped.wait(), HEARTBEAT)

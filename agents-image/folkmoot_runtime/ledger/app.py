@@ -6,6 +6,7 @@ on record: each reader's first read of a minute is durable before it is answered
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Any
@@ -22,12 +23,15 @@ from folkmoot_core.entries import Actor, EntryRequest, Producer, new_entry
 from folkmoot_core.errors import Conflict, Forbidden, Invalid, Missing, Unavailable
 from folkmoot_core.ledger import tiles
 from folkmoot_runtime import web
+from folkmoot_runtime.ledger import control
 from folkmoot_runtime.ledger.client import MAX_BATCH
-from folkmoot_runtime.ledger.interface import AGENTS, OWN, Ledger, Overloaded
-from folkmoot_runtime.ledger.peers import CONDUCTOR, Socket
+from folkmoot_runtime.ledger.control import Controlled
+from folkmoot_runtime.ledger.interface import AGENTS, OWN, Overloaded
+from folkmoot_runtime.ledger.peers import Socket
 from folkmoot_runtime.trust import Trust
 
 READERS = frozenset({names.SA_OWNER, names.SA_VIEWER, names.SA_AUDITOR})
+COVER_SECONDS = 15.0  # that `?wait=checkpoint` waits
 READ_PERIOD = 60  # seconds that one `evidence.read` entry stands for
 
 
@@ -44,7 +48,7 @@ class Doors:
         self._trust = trust
         self._clock = clock
         self._read_minutes: dict[str, int] = {}
-        self.ledger: Ledger | None = None
+        self.ledger: Controlled | None = None
         self.certified = False
         """Whether the TLS door has its certificate: part of being ready, not of serving the socket."""
 
@@ -58,12 +62,6 @@ class Doors:
         async def entries(request: Request) -> Response:
             return await self._append(request, socket.producer(request))
 
-        async def close(request: Request) -> Response:
-            producer = socket.producer(request)
-            if producer.id != CONDUCTOR:
-                raise Forbidden(f"{producer.id} may not close the log; the conductor does when the operator asks for it")
-            return JSONResponse({"size": await self._log().close_log()})
-
         async def read(request: Request) -> Response:
             socket.producer(request)
             if request.url.path == f"/{tiles.CHECKPOINT}":
@@ -71,7 +69,7 @@ class Doors:
             return await self._read(request)
 
         return self._app([
-            Route("/v1/entries", entries, methods=["POST"]), Route("/v1/close", close, methods=["POST"]), *_files(read),
+            Route("/v1/entries", entries, methods=["POST"]), *control.routes(socket, self._log), *_files(read),
         ])  # fmt: skip
 
     def tls(self) -> Starlette:
@@ -95,7 +93,7 @@ class Doors:
         app.add_exception_handler(Overloaded, _overloaded)
         return app
 
-    def _log(self) -> Ledger:
+    def _log(self) -> Controlled:
         if self.ledger is None:
             raise Unavailable("the ledger is reading its log back", reason="Recovering", retry_after=1)
         return self.ledger
@@ -104,6 +102,8 @@ class Doors:
         log = self._log()
         requests, single = _requests(await web.body(request))
         receipts = await log.append(requests, producer)
+        if request.query_params.get("wait") == "checkpoint":
+            await _covered(log, max(receipt.index for receipt in receipts) + 1)
         if single:
             return web.answer(receipts[0])
         return JSONResponse({"receipts": [receipt.model_dump() for receipt in receipts]})
@@ -113,7 +113,7 @@ class Doors:
         data = await self._log().read(path)
         if data is None:
             raise Missing(f"this log has no {path} (yet)")
-        if path in (tiles.CHECKPOINT, tiles.VKEY):
+        if path in (tiles.CHECKPOINT, tiles.VKEY, tiles.MLDSA_VKEY, tiles.POLICY):
             return Response(data, media_type="text/plain; charset=utf-8", headers={"Cache-Control": "no-cache"})
         headers = {"Cache-Control": "private, max-age=31536000, immutable"}  # private: it was read with a token
         return Response(data, media_type="application/octet-stream", headers=headers)
@@ -133,6 +133,18 @@ class Doors:
             if error.reason != "LogClosed":  # a closed log is still evidence, and takes no more entries
                 raise
         self._read_minutes[reader] = minute
+
+
+async def _covered(log: Controlled, size: int) -> None:
+    """The stronger acknowledgement: a published checkpoint covers the entry, with whatever cosignatures it must carry."""
+    try:
+        async with asyncio.timeout(COVER_SECONDS):
+            await log.covered(size)
+    except TimeoutError:
+        raise Unavailable(
+            f"durable, and no published checkpoint covers entry {size - 1} after {COVER_SECONDS:g} s; ask again with the same id",
+            reason="NotCovered", retry_after=2,
+        ) from None  # fmt: skip
 
 
 def _producer(service_account: str) -> Producer:
@@ -163,7 +175,7 @@ def _requests(body: bytes) -> tuple[list[EntryRequest], bool]:
 def _files(read: Callable[[Request], Any]) -> list[Route]:
     return [
         Route(f"/{tiles.CHECKPOINT}", read),
-        Route(f"/{tiles.VKEY}", read),
+        *(Route(f"/{path}", read) for path in (tiles.VKEY, tiles.MLDSA_VKEY, tiles.POLICY)),
         Route("/tile/{rest:path}", read),
     ]
 

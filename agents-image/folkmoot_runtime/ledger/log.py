@@ -312,6 +312,10 @@ class Log:
         log.info("log keys rotated", extra={"index": receipt.index})
         return self.vkey
 
+    async def anchor(self) -> None:
+        """See `control.Controlled.anchor`."""
+        await self.publish()
+
     def status(self) -> LogReport:
         """What the core reports of its log."""
         publisher = self._publisher
