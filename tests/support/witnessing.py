@@ -1,63 +1,67 @@
-"""A witness in this process, for tests of whoever asks one: the real doors over the store without a disk, and faults on the way."""
+"""A log that grows as a test says, and the requests that it would send to a witness."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import httpx2
-
-from folkmoot_core.document import AuditEntry, WitnessEntry
-from folkmoot_core.errors import Unavailable
+from folkmoot_core.ledger import tree, witness
+from folkmoot_core.ledger.checkpoint import Checkpoint
 from folkmoot_core.ledger.cosignature import Ed25519Cosigner, MlDsaSigner
-from folkmoot_core.ledger.fence import Answer
-from folkmoot_core.ledger.terms import CLUSTER
-from folkmoot_runtime.witness.door import Witness
-from folkmoot_runtime.witness.interface import MemoryStore
+from folkmoot_core.ledger.note import Ed25519Signer, VerifierKey
+from folkmoot_core.ledger.witness import Known, Request
 from folkmoot_runtime.witness.volume import Identity
+
+NOW = 1_800_000_000
+IDENTITY = Identity(
+    Ed25519Cosigner.from_seed("witness.example/1", b"1" * 32), MlDsaSigner.from_seed("witness.example/1", b"2" * 32)
+)
+WITNESS_KEYS = (IDENTITY.ed25519.verifier(), IDENTITY.mldsa.verifier())
 
 
 @dataclass
-class Bench:
-    """Witnesses by name behind one transport. `away` names those who do not answer; `answers` replaces an answer."""
+class GrowingLog:
+    """Leaves are made from `salt`: two logs of one origin with different salts are a fork."""
 
-    clock: Callable[[], float]
-    witnesses: dict[str, Witness] = field(default_factory=dict)
-    away: set[str] = field(default_factory=set)
-    answers: dict[str, Answer] = field(default_factory=dict)
-    bodies: list[tuple[str, bytes]] = field(default_factory=list)
+    origin: str = "folkmoot/log"
+    salt: bytes = b""
+    seed: bytes = b"l" * 32
+    leaves: list[bytes] = field(default_factory=list)
 
-    def add(self, name: str = CLUSTER) -> WitnessEntry:
-        """One more witness, as a document names it."""
-        seed = name.encode().ljust(32, b"\0")
-        identity = Identity(
-            Ed25519Cosigner.from_seed(f"witness.test/{name}", seed), MlDsaSigner.from_seed(f"witness.test/{name}", seed[::-1])
-        )
-        self.witnesses[name] = Witness(MemoryStore(), identity, self.clock)
-        return WitnessEntry(name=name, key=identity.vkeys()[0], url=f"https://{name}.test")
+    @property
+    def signer(self) -> Ed25519Signer:
+        return Ed25519Signer.from_seed(self.origin, self.seed)
 
-    async def register(self, origin: str, vkeys: Sequence[str], rotation: str = "") -> int:
-        """Tell all of them of a log; the last one's status."""
-        status = 0
-        for witness in self.witnesses.values():
-            async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=witness.operator()), base_url="https://w") as client:
-                body = {"origin": origin, "vkeys": list(vkeys), "rotation": rotation}
-                status = (await client.put("/operator/v1/logs/tenant-uid", json=body)).status_code
-        return status
+    @property
+    def second(self) -> MlDsaSigner:
+        return MlDsaSigner.from_seed(self.origin, self.seed)
 
-    async def add_checkpoint(self, witness: str, body: bytes) -> Answer:
-        """`witnesses.Transport`."""
-        self.bodies.append((witness, body))
-        if witness in self.away:
-            raise Unavailable(f"{witness} did not answer")
-        if witness in self.answers:
-            return self.answers[witness]
-        app = self.witnesses[witness].public()
-        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="https://w") as client:
-            response = await client.post("/add-checkpoint", content=body)
-        return Answer(response.status_code, response.headers.get("Content-Type", ""), response.content)
+    @property
+    def keys(self) -> tuple[VerifierKey, ...]:
+        return (self.signer.verifier(), self.second.verifier())
+
+    @property
+    def known(self) -> Known:
+        return Known(self.origin, self.keys)
+
+    def grow(self, size: int) -> GrowingLog:
+        self.leaves += [tree.leaf_hash(self.salt + b"%d" % i) for i in range(len(self.leaves), size)]
+        return self
+
+    def point(self, size: int) -> Checkpoint:
+        self.grow(size)
+        return Checkpoint(self.origin, size, tree.root_of(self.leaves[:size]))
+
+    def signed(self, size: int) -> bytes:
+        return self.point(size).sign([self.signer, self.second.at(NOW)])
+
+    def request(self, old: int, size: int) -> Request:
+        self.grow(size)
+        proof = tree.consistency_proof(old, size, tree.nodes_of(self.leaves)) if old <= size else []
+        return Request(old, tuple(proof), self.signed(size))
 
 
-def terms(*entries: WitnessEntry, quorum: int = 0) -> AuditEntry:
-    """The audit part of a document that names these."""
-    return AuditEntry(witnesses=entries, witness_quorum=quorum)
+def after(log: GrowingLog, size: int) -> Known:
+    """What a witness knows once it has cosigned this size."""
+    decision = witness.decide(log.request(0, size), log.known)
+    assert isinstance(decision, witness.Accepted)
+    return witness.cosigned(decision, IDENTITY.lines(decision.text, NOW), NOW)

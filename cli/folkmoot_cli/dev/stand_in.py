@@ -114,8 +114,8 @@ class StandIn:
         caller = tokens.verify(
             token, self.issuer.jwks(), issuer=ISSUER, audience=names.AUDIENCE_OPERATOR, namespace=None, now=time.time()
         )
-        if caller.service_account not in {names.SA_CORE, names.SA_BROKER}:
-            raise Invalid(f"{caller.service_account} serves nothing; expected {names.SA_CORE} or {names.SA_BROKER}")
+        if caller.service_account not in {names.SA_CORE, names.SA_BROKER, names.SA_WITNESS}:
+            raise Invalid(f"{caller.service_account} serves nothing; expected {names.SA_CORE}, {names.SA_BROKER} or {names.SA_WITNESS}")
         return caller
 
 

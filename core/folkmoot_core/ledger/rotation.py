@@ -28,6 +28,8 @@ MAX_ROTATION: Final = 16 * 1024
 
 def make(old: Ed25519Signer, new: Ed25519Signer, keys: Sequence[VerifierKey]) -> bytes:
     """The note by which the log named `old.name` goes over to `keys`, all of its new public keys with `new`'s first."""
+    if new.verifier() not in keys:
+        raise Invalid(f"rotation of {old.name}: the new signer's key is not among the new keys")
     text = "\n".join([HEADER, old.name, *(key.vkey() for key in keys)]) + "\n"
     signers = [old] if old.verifier() == new.verifier() else [old, new]
     made = note.sign(text, signers)

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from witnessing import Bench, terms
+from witness_bench import Bench, terms
 
 from folkmoot_core.document import AuditEntry
 from folkmoot_core.entries import Actor, EntryRequest, Producer, new_entry
