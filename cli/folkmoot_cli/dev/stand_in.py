@@ -115,7 +115,9 @@ class StandIn:
             token, self.issuer.jwks(), issuer=ISSUER, audience=names.AUDIENCE_OPERATOR, namespace=None, now=time.time()
         )
         if caller.service_account not in {names.SA_CORE, names.SA_BROKER, names.SA_WITNESS}:
-            raise Invalid(f"{caller.service_account} serves nothing; expected {names.SA_CORE}, {names.SA_BROKER} or {names.SA_WITNESS}")
+            raise Invalid(
+                f"{caller.service_account} serves nothing; expected {names.SA_CORE}, {names.SA_BROKER} or {names.SA_WITNESS}"
+            )
         return caller
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,13 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from folkmoot_core import names
+from folkmoot_core.document import LogReport
 from folkmoot_core.entries import Actor, EntryRequest, EntryType, new_entry
 from folkmoot_core.errors import Invalid
 from folkmoot_core.ledger import bundle
 from folkmoot_runtime.ledger.app import Doors
 from folkmoot_runtime.ledger.interface import Overloaded
+from folkmoot_runtime.ledger.log import Options, open_log
 from folkmoot_runtime.ledger.peers import CONDUCTOR, PEER, POD, ROUTER, Socket, sockets
 from folkmoot_runtime.ledger.twin import MemoryLog
 from folkmoot_runtime.trust import Trust
@@ -293,3 +296,52 @@ def test_sockets_come_from_the_environment() -> None:
             sockets({"FOLKMOOT_LEDGER_SOCKETS": wrong})
     with pytest.raises(Invalid, match="107"):
         sockets({"FOLKMOOT_LEDGER_SOCKET": "/" + "x" * 120})
+
+
+# -- what the conductor alone may ask ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def controlled(setting: Setting, tmp_path: Path) -> AsyncIterator[Setting]:
+    """The doors over a log on a volume."""
+    log = await open_log(tmp_path / "log", Options(tenant="acme"))
+    setting.doors.ledger = log
+    yield setting
+    await log.aclose()
+
+
+@pytest.mark.parametrize("path", ["/v1/freeze", "/v1/rotate", "/v1/anchor", "/v1/close", "/v1/status"])
+@pytest.mark.parametrize(("uid", "status"), [(names.UID_ROUTER, 403), (4711, 401)])
+async def test_nobody_but_the_conductor_controls_the_log(controlled: Setting, path: str, uid: int, status: int) -> None:
+    async with controlled.unix(uid) as client:
+        answer = await client.request("GET" if path == "/v1/status" else "POST", path, json={"reason": "X", "message": ""})
+    assert answer.status_code == status
+
+
+async def test_no_token_opens_the_control_routes(controlled: Setting) -> None:
+    async with controlled.tls(names.SA_OWNER) as client:
+        assert (await client.get("/v1/status")).status_code == 404
+        assert (await client.post("/v1/rotate")).status_code == 404
+
+
+async def test_status_rotation_and_freezing_over_the_socket(controlled: Setting) -> None:
+    async with controlled.unix(names.UID_CONDUCTOR) as client:
+        before = LogReport.model_validate_json((await client.get("/v1/status")).content)
+        assert (before.state, before.size) == ("Open", 1)
+        rotated = (await client.post("/v1/rotate")).json()["vkey"]
+        assert rotated not in before.vkeys
+        assert (await client.post("/v1/freeze", json={"reason": "not a word", "message": ""})).status_code == 400
+        frozen = LogReport.model_validate_json(
+            (await client.post("/v1/freeze", json={"reason": "ForkDetected", "message": "x"})).content
+        )
+        assert (frozen.state, frozen.reason, frozen.vkeys[0]) == ("Frozen", "ForkDetected", rotated)
+        refused = await client.post("/v1/entries", content=fact(1, SERVICE, "session.start").model_dump_json())
+        assert (refused.status_code, refused.json()["type"]) == (503, "LogFrozen")
+
+
+async def test_a_receipt_may_wait_for_the_checkpoint(controlled: Setting) -> None:
+    async with controlled.unix(names.UID_CONDUCTOR) as client:
+        answer = await client.post("/v1/entries?wait=checkpoint", content=fact(1, SERVICE, "session.start").model_dump_json())
+        index = answer.json()["index"]
+        status = LogReport.model_validate_json((await client.get("/v1/status")).content)
+    assert status.size > index
