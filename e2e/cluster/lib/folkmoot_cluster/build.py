@@ -109,9 +109,18 @@ def _kubernetes_flags() -> tuple[str, ...]:
     return tuple(f"-X {VERSION_VARIABLE}.{name}={value}" for name, value in values.items())
 
 
-def _module(cache: Path, go: Path, module: str, package: str, variables: tuple[str, ...]) -> Path:
+def judges(cache: Path) -> Path:
+    """The program that runs other people's verifiers over our logs (e2e/judges)."""
+    with exclusive(cache / "lock"):
+        go = host.find_go(cache, GO_WANTED)
+        return _module(cache, go, "judges", ".", (), SOURCE.parent) / "judges"
+
+
+def _module(  # noqa: PLR0913 - the place is the one that differs once
+    cache: Path, go: Path, module: str, package: str, variables: tuple[str, ...], root: Path = SOURCE
+) -> Path:
     """Folder with the binary, called after the module (or the package, where there are two)."""
-    source = SOURCE / module
+    source = root / module
     name = module if package == "." else Path(package).name
     files = {str(path.relative_to(source)): path.read_bytes() for path in source.rglob("*") if path.is_file()}
     toolchain = ".".join(map(str, host.go_version(go)))
