@@ -74,7 +74,7 @@ async def test_gos_tlog_proves_entries_and_prefixes(judges: str, exported: dict[
     assert await run(judges, "log", str(directory), vkey) == (0, "ok\n")
 
 
-async def test_a_flipped_bit_is_seen_by_both(judges: str, fsck: str, exported: dict[int, Path]) -> None:
+async def test_a_flipped_bit_is_seen(judges: str, exported: dict[int, Path]) -> None:
     directory = exported[257]
     file = directory / "tile/entries/000"
     whole = file.read_bytes()
@@ -82,8 +82,7 @@ async def test_a_flipped_bit_is_seen_by_both(judges: str, fsck: str, exported: d
     try:
         vkey = (directory / "log.vkey").read_text().strip()
         code, _ = await run(judges, "log", str(directory), vkey)
-        other, _ = await run(fsck, f"--storage_url=file://{directory}/", f"--public_key={directory}/log.vkey", "--ui=false")
-        assert (code, other) == (1, 1)
+        assert code == 1
     finally:
         file.write_bytes(whole)
 
