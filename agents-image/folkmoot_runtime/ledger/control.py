@@ -49,11 +49,11 @@ class Freeze(BaseModel):
 def routes(socket: Socket, log: Callable[[], Controlled]) -> list[Route]:
     """The routes at one socket. `log` raises `Unavailable` while the log is being recovered."""
 
-    def route(path: str, act: Callable[[Request], Awaitable[Response]], method: str) -> Route:
+    def route(path: str, act: Callable[[Request], Awaitable[Response]], what: str, method: str = "POST") -> Route:
         async def guarded(request: Request) -> Response:
             producer = socket.producer(request)
             if producer.id != CONDUCTOR:
-                raise Forbidden(f"{producer.id} may not ask for {path}; the conductor does, when it was asked itself")
+                raise Forbidden(f"{producer.id} may not {what}; the conductor does, when it was asked itself")
             return await act(request)
 
         return Route(path, guarded, methods=[method])
@@ -77,6 +77,9 @@ def routes(socket: Socket, log: Callable[[], Controlled]) -> list[Route]:
         return JSONResponse({"size": await log().close_log()})
 
     return [
-        route("/v1/status", status, "GET"), route("/v1/freeze", freeze, "POST"), route("/v1/rotate", rotate, "POST"),
-        route("/v1/anchor", anchor, "POST"), route("/v1/close", close, "POST"),
-    ]  # fmt: skip
+        route("/v1/status", status, "ask how the log stands", "GET"),
+        route("/v1/freeze", freeze, "freeze the log"),
+        route("/v1/rotate", rotate, "exchange the log's keys"),
+        route("/v1/anchor", anchor, "have the log timestamped"),
+        route("/v1/close", close, "close the log"),
+    ]
