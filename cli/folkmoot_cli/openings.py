@@ -18,6 +18,8 @@ from folkmoot_core.errors import FolkmootError, Invalid
 from folkmoot_core.ledger.findings import Check, Report
 
 INSIDE = "artifacts/openings.jsonl"
+ERASED = "artifacts/erased.jsonl"
+MAX_SHOWN = 5
 MAX_LINE = 4096
 Opening = dict[str, Any]
 Content = Callable[[Opening], bytes | None]
@@ -40,6 +42,12 @@ def inside(read: Read) -> list[Openings]:
     """Those that the export carries."""
     data = read(INSIDE)
     return [] if data is None else [Openings(INSIDE, _parse(data), lambda o: read(f"artifacts/{_hex(o, 'digest')}"))]
+
+
+def erased(read: Read) -> Openings | None:
+    """Commitments that have no content any more, as the export lists them."""
+    data = read(ERASED)
+    return None if data is None else Openings(ERASED, _parse(data), lambda o: None)
 
 
 def beside(path: Path) -> Openings:
@@ -70,11 +78,32 @@ def check(report: Report, openings: Openings) -> None:
             continue
         committed = line["commit"]
         if content is None:
-            absent += committed not in report.erasures
+            absent += 1
         elif _opens(found, number, line, content):
             opened += committed in report.opened
             foreign += committed not in report.opened
     _say(report, openings, opened, absent, foreign)
+
+
+def check_erased(report: Report, erased: Openings) -> None:
+    """Content that is gone: its entry must still be there with the commitment, and the erasure must be an entry."""
+    found = report.check("erased", f"each erasure of content is on record, and the entry it concerns is intact ({erased.name})")
+    for number, line in enumerate(erased.lines, 1):
+        if isinstance(line, str):
+            found.find(f"line {number}: {line}")
+            continue
+        entry, erasure = line.get("entry"), line.get("erasure")
+        if report.opened.get(line["commit"]) is None:
+            found.find(f"line {number}: no entry up to this checkpoint carries the commitment {line['commit']}")
+        elif erasure not in report.erasures:
+            found.find(f"line {number}: entry {str(erasure)[:20]} is no erasure")
+        else:
+            report.erased += 1
+            if report.erased <= MAX_SHOWN:
+                at = entry if isinstance(entry, int) else report.opened[line["commit"]]
+                report.notes.append(f"entry {at} intact, payload erased under entry #{erasure}")
+    if report.erased > MAX_SHOWN:
+        report.notes.append(f"and {report.erased - MAX_SHOWN} more payloads erased")
 
 
 def _say(report: Report, openings: Openings, opened: int, absent: int, foreign: int) -> None:

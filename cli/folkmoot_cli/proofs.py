@@ -32,9 +32,9 @@ def is_proof(source: str) -> bool:
         return file.read(len(proof.HEADER)) == proof.HEADER.encode()
 
 
-def make(index: int, entry: bytes, size: int, nodes: Nodes, signed: bytes, policy: Policy) -> bytes:
+def make(index: int, entry: bytes, point: Checkpoint, signed: bytes, nodes: Nodes, policy: Policy) -> bytes:  # noqa: PLR0913 - a proof's parts
     """A proof of this entry in this checkpoint, verified before it is given away; raises `Invalid`."""
-    made = TlogProof(index, tuple(inclusion_proof(index, size, nodes)), signed, entry).encode()
+    made = TlogProof(index, tuple(inclusion_proof(index, point.size, nodes)), signed, entry).encode()
     proof.verify(proof.parse(made), leaf_hash(entry), policy)
     return made
 

@@ -84,10 +84,14 @@ def verify(read: Read, vkey: str | None = None, origin: str | None = None, openi
 def checked(read: Read, trust: Trust, further: list[Openings] | None = None, **how: Any) -> Verified:
     """The same, for whoever also needs the tree. `how` goes to `verify_log`."""
     files = [*opening.inside(read), *(further or [])]
-    wanted = {commitment for one in files for commitment in one.wanted()}
+    gone = opening.erased(read)
+    wanted = {commitment for one in [*files, *([gone] if gone else [])] for commitment in one.wanted()}
     found = verify_log(read, trust, wanted=wanted, **how)
-    for one in files:
-        opening.check(found.report, one)
+    if found.report.checkpoint is not None:
+        for one in files:
+            opening.check(found.report, one)
+        if gone is not None:
+            opening.check_erased(found.report, gone)
     return found
 
 

@@ -26,9 +26,13 @@ def canonical_json(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
+def is_plain(value: Any) -> bool:
+    """Whether the value is certainly within the subset; no certainty is no error, `canonical_json` decides then."""
+    return _plain(value, 0)
+
+
 def _plain(value: Any, depth: int) -> bool:
-    """Whether the value is certainly within the subset. Each ledger entry passes here, so it makes no messages; `_check`
-    decides what this leaves open and says what is wrong."""
+    """Makes no messages, for it sees each ledger entry; `_check` decides what this leaves open and says what is wrong."""
     kind = type(value)
     if kind is str:
         return bool(value.isascii()) or _SURROGATE.search(value) is None

@@ -163,6 +163,7 @@ class LogReport(_Frozen):
 
     origin: str
     vkeys: tuple[str, ...] = Field(default=(), max_length=4)  # of the log's own signatures: Ed25519, then ML-DSA-44
+    rotation: str = Field(default="", max_length=8192)  # statement of the last exchange of keys, signed by both
     size: int = 0  # of the published checkpoint
     root: str = ""  # hex
     entries: int = 0  # durable

@@ -100,12 +100,17 @@ class Receipt(_Frozen):
     duplicate: bool = False
 
 
+def source_of(origin: str, producer: Producer) -> str:
+    """CloudEvents `source`: the log and who was authenticated."""
+    return f"/{origin.rsplit('/', 1)[-1]}/{producer.id}"
+
+
 def encode_entry(  # noqa: PLR0913 - these are the envelope's fields; a holder class would only rename them
     request: EntryRequest, *, origin: str, seq: int, prev: str, recorded: str, producer: Producer
 ) -> bytes:
     """The exact bytes that are hashed and stored, RFC 8785 JSON. Raises `Invalid` when `data` is outside the canonical subset."""
     ce: dict[str, Any] = {
-        "specversion": "1.0", "id": request.id, "source": f"/{origin.rsplit('/', 1)[-1]}/{producer.id}",
+        "specversion": "1.0", "id": request.id, "source": source_of(origin, producer),
         "type": f"{TYPE_PREFIX}{request.type}.v1", "time": request.time, "recordedtime": recorded,
     }  # fmt: skip
     if request.session:

@@ -50,6 +50,7 @@ SA_BROKER: Final = "broker"
 SA_OWNER: Final = "folkmoot-owner"
 SA_VIEWER: Final = "folkmoot-viewer"
 SA_AUDITOR: Final = "folkmoot-auditor"
+SA_WITNESS: Final = "folkmoot-witness"  # of the installation's witness, in the operator's namespace
 AUDIENCE_OPERATOR: Final = "folkmoot-operator"
 AUDIENCE_BUS: Final = "folkmoot-bus"
 AUDIENCE_BROKER: Final = "folkmoot-broker"
@@ -64,6 +65,8 @@ PORT_LEDGER: Final = 8445
 PORT_ROUTER: Final = 8446  # the router's door: ACL credentials against a token
 PORT_BUS: Final = 6379
 PORT_BROKER: Final = 8443
+PORT_WITNESS: Final = 8447  # the witness's public door: add-checkpoint and monitoring, no credential
+PORT_WITNESS_OPERATOR: Final = 8448  # its operator door: client certificate, as the conductor's
 PORT_SANDBOX: Final = 8080
 PORT_OPERATOR: Final = 8443
 PORT_METRICS: Final = 8080
@@ -76,6 +79,7 @@ UID_CONDUCTOR: Final = 10004
 UID_BROKER: Final = 10005
 UID_AGENT: Final = 10006
 UID_SANDBOX: Final = 10007
+UID_WITNESS: Final = 10008
 FS_GROUP: Final = 10000
 
 # -- mount points and sockets, the same in every pod --------------------------------------------------------------

@@ -55,7 +55,8 @@ async def test_a_new_log_opens_with_its_tenant_and_key_under_a_checkpoint(ledger
     (first,) = await entries(ledger)
     value = json.loads(first)
     assert value["ce"]["type"] == "dev.folkmoot.audit.log.opened.v1"
-    assert value["data"] == {"tenant": "acme", "vkey": ledger.vkey}
+    mldsa = await ledger.read(tiles.MLDSA_VKEY) or b""
+    assert value["data"] == {"tenant": "acme", "vkey": ledger.vkey, "mldsa": mldsa.decode().strip()}
     assert value["origin"] == ledger.origin
     assert value["obs"]["id"] == "core/ledger"
     assert await signed(ledger) == checkpoint.Checkpoint(ledger.origin, 1, tree.leaf_hash(first))

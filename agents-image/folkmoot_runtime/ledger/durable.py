@@ -26,6 +26,7 @@ class Os(Protocol):
     def fsync(self, fd: int) -> None: ...
     def fdatasync(self, fd: int) -> None: ...
     def replace(self, src: str, dst: str) -> None: ...
+    def unlink(self, path: str) -> None: ...
 
 
 class RealOs:
@@ -55,10 +56,22 @@ class RealOs:
     def replace(self, src: str, dst: str) -> None:
         os.replace(src, dst)
 
+    def unlink(self, path: str) -> None:
+        os.unlink(path)
+
 
 def replace_file(calls: Os, path: Path, data: bytes, mode: int = 0o640) -> None:
     """Whole old content or whole new content, whenever the machine stops; durable on return."""
     _create(calls, path, [data] if data else [], mode)
+
+
+def remove_file(calls: Os, path: Path) -> None:
+    """No file of this name any more, durably; no error where there is none."""
+    try:
+        calls.unlink(str(path))
+    except FileNotFoundError:
+        return
+    sync_directory(calls, path.parent)
 
 
 def zero_file(calls: Os, path: Path, size: int, mode: int = 0o640) -> None:

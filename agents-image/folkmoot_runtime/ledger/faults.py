@@ -44,6 +44,10 @@ class FaultyOs(RealOs):
         self._reach("replace")
         super().replace(src, dst)
 
+    def unlink(self, path: str) -> None:
+        self._reach("unlink")
+        super().unlink(path)
+
     def _reach(self, call: str) -> None:
         self.calls.append(call)
         code = self.fail.get(call)

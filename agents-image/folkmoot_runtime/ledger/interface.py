@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
-from folkmoot_core.entries import Actor, EntryRequest, EntryType, Producer, Receipt
+from folkmoot_core.entries import Actor, EntryRequest, EntryType, Producer, Receipt, new_entry
 from folkmoot_core.errors import Forbidden, Unavailable
+from folkmoot_core.ledger.envelope import Prepared, prepare
 
 OWN: Final = Producer(id="core/ledger")
 OWN_ACTOR: Final = Actor(kind="service", id="ledger")
@@ -31,6 +32,11 @@ SPOKEN_BY: Final[Mapping[str, frozenset[EntryType]]] = {
     ),
 }  # fmt: skip
 """Who records what. A reader who looks for a verdict by its type must not find one that an agent wrote."""
+
+
+def own(entry_id: str, kind: EntryType, origin: str, *, now: float, **data: Any) -> Prepared:
+    """An entry of the ledger itself."""
+    return prepare(new_entry(kind, OWN_ACTOR, id=entry_id, data=data, now=now), origin=origin, producer=OWN)
 
 
 class Overloaded(Unavailable):
@@ -61,8 +67,11 @@ class Ledger(Protocol):
     async def read(self, path: str) -> bytes | None:
         """A file of the log by its tlog-tiles path; None where there is none. Raises `Invalid` for what is no path."""
 
-    async def publish(self) -> None:
-        """Sign and publish a checkpoint over all that is durable."""
+    async def publish(self) -> bool:
+        """Sign and publish a checkpoint over all that is durable; True when one covers it."""
+
+    async def covered(self, size: int) -> None:
+        """Wait until a published checkpoint covers the first `size` entries."""
 
     async def close_log(self) -> int:
         """Append `log.closed`, publish, and return the final size. Idempotent."""

@@ -7,41 +7,46 @@ writes and syncs, another publishes and reads. A failed sync ends the process (`
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import os
 import time
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from folkmoot_core.entries import EntryRequest, EntryType, Producer, Receipt, new_entry, rfc3339
+from folkmoot_core.document import AuditEntry, LogReport
+from folkmoot_core.entries import EntryRequest, EntryType, Producer, Receipt, rfc3339
 from folkmoot_core.errors import Conflict, FolkmootError, Unavailable
-from folkmoot_core.ledger import bundle, tiles
-from folkmoot_core.ledger.checkpoint import Checkpoint
+from folkmoot_core.ledger import bundle, checkpoint, note, rotation, tiles
 from folkmoot_core.ledger.envelope import Prepared, prepare
-from folkmoot_runtime.ledger.durable import Os, replace_file
-from folkmoot_runtime.ledger.interface import OWN, OWN_ACTOR, check_claims
-from folkmoot_runtime.ledger.volume import Birth, Volume, open_volume
+from folkmoot_runtime.keyring import NoWrapper, Wrapper
+from folkmoot_runtime.ledger.durable import Os, RealOs
+from folkmoot_runtime.ledger.interface import check_claims, own
+from folkmoot_runtime.ledger.keys import LogKeys
+from folkmoot_runtime.ledger.publisher import FULL, Publisher
+from folkmoot_runtime.ledger.records import MAX_COUNT
+from folkmoot_runtime.ledger.volume import Birth, Opening, Volume, open_volume
 from folkmoot_runtime.ledger.waiting import MAX_QUEUED, Admission, Item, Waiting
-from folkmoot_runtime.ledger.wal import FIRST_SEGMENT, MAX_COUNT
+from folkmoot_runtime.ledger.wal import FIRST_SEGMENT
+from folkmoot_runtime.ledger.witnesses import Witnesses
 
 log = logging.getLogger(__name__)
-FULL = (errno.ENOSPC, errno.EDQUOT)
+FENCE_SECONDS = 10.0  # that an append waits for the first word of the witness
+LONGEST_WAIT = 15.0  # seconds between attempts to publish
 
 
 def _new_origin() -> str:
     return f"folkmoot/{uuid.uuid4()}"
 
 
-def _new_seed() -> bytes:
-    return os.urandom(32)
+def _new_secret() -> bytes:
+    return os.urandom(64)
 
 
-NEW = Birth(origin=_new_origin, seed=_new_seed)
+NEW = Birth(origin=_new_origin, secret=_new_secret)
 
 
 @dataclass(frozen=True)
@@ -60,13 +65,18 @@ class Options:
     """Identity of a new log."""
     first_segment: int = FIRST_SEGMENT
     """Bytes of the first log file."""
-    calls: Os | None = None
-    """File operations; None: the machine's own."""
+    calls: Os = field(default_factory=RealOs)
+    """File operations."""
+    wrapper: Wrapper = field(default_factory=NoWrapper)
+    """What wraps the signing keys on the volume."""
+    fence: Witnesses | None = None
+    """Who must cosign before anything is published; None: the installation has no witness."""
 
 
 async def open_log(directory: Path, options: Options) -> Log:
     """Open, recover and check the log; a new one gets its identity and entry 0. Raises `LogDamaged` or `Conflict`."""
-    volume = await asyncio.to_thread(open_volume, directory, options.birth, options.calls, options.first_segment)
+    opening = Opening(options.birth, options.calls, options.wrapper, options.first_segment)
+    volume = await asyncio.to_thread(open_volume, directory, opening)
     opened = Log(volume, options)
     try:
         await opened.begin()
@@ -85,12 +95,12 @@ class Log:
         self._sequence = volume.sequence
         self._wal = volume.wal
         self._waiting = Waiting(options.max_queued)
-        self._wake = asyncio.Event()
+        self._wake, self._published = asyncio.Event(), asyncio.Event()
         self._grown = asyncio.Event()
         self._closing = False
         self._sealed = volume.closed
-        self._published, self._published_size = volume.published, volume.published_size
-        self._publishing, self._sealing = asyncio.Lock(), asyncio.Lock()
+        self._sealing = asyncio.Lock()
+        self._publisher = Publisher(volume, options.fence, options.clock)
         self._refused = 0
         self._writer_thread = ThreadPoolExecutor(1, "ledger-write")
         self._other_thread = ThreadPoolExecutor(1, "ledger-other")
@@ -98,19 +108,19 @@ class Log:
         self.stopped = asyncio.Event()
         """Set when the log cannot go on: the process must exit, `failure` says why."""
         self._writer = asyncio.create_task(self._write_forever())
-        self._publisher = asyncio.create_task(self._publish_forever())
-        for task in (self._writer, self._publisher):
+        self._showing = asyncio.create_task(self._publish_forever())
+        for task in (self._writer, self._showing):
             task.add_done_callback(self._task_ended)
 
     @property
     def origin(self) -> str:
         """`folkmoot/<uuid>`."""
-        return self._volume.signer.name
+        return self._volume.keys.origin
 
     @property
     def vkey(self) -> str:
-        """The public key's text."""
-        return self._volume.signer.verifier().vkey()
+        """The public Ed25519 key's text."""
+        return self._publisher.keys.vkey()
 
     @property
     def size(self) -> int:
@@ -122,8 +132,14 @@ class Log:
         if self._volume.wal.repaired:
             log.warning("torn last batch cut off", extra={"bytes": self._volume.wal.repaired, "size": self.size})
         if self.size == 0:
-            await self._admit([self._own("log.opened", "log.opened", tenant=self._options.tenant, vkey=self.vkey)]).receipts()
-        await self.publish()
+            vkey, mldsa = self._publisher.keys.vkeys()
+            await self._admit(
+                [self._own("log.opened", "log.opened", tenant=self._options.tenant, vkey=vkey, mldsa=mldsa)]
+            ).receipts()
+        if self._options.fence is None:
+            await self.publish()
+        else:
+            self._grown.set()  # witnesses are reached through others, for whom a start does not wait
 
     # -- appending --------------------------------------------------------------------------------------------------
 
@@ -131,12 +147,32 @@ class Log:
         """See `Ledger.append`. Raises `Overloaded` when too much waits, `Unavailable` when the volume is full."""
         for request in requests:
             check_claims(request, producer)
+        await self._fenced()
         return await self._admit([prepare(request, origin=self.origin, producer=producer) for request in requests]).receipts()
+
+    async def _fenced(self) -> None:
+        """A log that starts again takes nothing before its witness said that the volume is the newest; a running one goes on."""
+        if self._publisher.checked.is_set():
+            return
+        try:
+            async with asyncio.timeout(FENCE_SECONDS):
+                await self._publisher.checked.wait()
+        except TimeoutError:
+            trouble = self._publisher.frozen or self._publisher.trouble
+            why = f": {trouble.message}" if trouble else ""
+            raise Unavailable(
+                f"the ledger started and waits for its witness before it takes entries{why}",
+                reason="WaitingForWitness",
+                retry_after=2,
+            ) from None
 
     def _admit(self, prepared: Sequence[Prepared]) -> Admission:
         admission, fresh = self._waiting.resolve(prepared, self._find)
         if fresh and (self._closing or self.failure is not None):
             raise Unavailable("the ledger is stopping; append again when it is back", retry_after=1)
+        if fresh and self._publisher.frozen is not None:
+            frozen = self._publisher.frozen
+            raise Unavailable(f"the log is frozen ({frozen.reason}): {frozen.message}", reason="LogFrozen", retry_after=60)
         if fresh and self._sealed:
             raise Conflict("the log is closed; nothing is appended to it any more", reason="LogClosed")
         self._waiting.admit(admission, fresh)
@@ -151,8 +187,7 @@ class Log:
         return Item(prepared, index, self._sequence.rows.leaf(index))
 
     def _own(self, kind: EntryType, entry_id: str, **data: Any) -> Prepared:
-        request = new_entry(kind, OWN_ACTOR, id=entry_id, data=data, now=self._options.clock())
-        return prepare(request, origin=self.origin, producer=OWN)
+        return own(entry_id, kind, self.origin, now=self._options.clock(), **data)
 
     async def _write_forever(self) -> None:
         """The one consumer of the queue; ends when closing and empty, or when the volume failed."""
@@ -216,38 +251,87 @@ class Log:
     # -- publishing and reading -------------------------------------------------------------------------------------
 
     async def _publish_forever(self) -> None:
+        wait = self._options.checkpoint_interval
         while True:
             await self._grown.wait()
-            await self.publish()
-            await asyncio.sleep(self._options.checkpoint_interval)
-
-    async def publish(self) -> None:
-        """Sign and publish when the log grew. On a full volume the old checkpoint stays; other failures stop the process."""
-        async with self._publishing:
-            self._grown.clear()
-            size = self.size
-            if size == self._published_size or self.failure is not None:
-                return
-            signed = Checkpoint(self.origin, size, self._sequence.rows.root(size)).sign([self._volume.signer])
-            path = self._volume.directory / tiles.CHECKPOINT
-            loop = asyncio.get_running_loop()
-            try:
-                await loop.run_in_executor(self._other_thread, replace_file, self._volume.calls, path, signed)
-            except OSError as error:
-                if error.errno not in FULL:
-                    self._stop(f"publishing the checkpoint failed: {error.strerror}")
-                    return
-                log.warning("checkpoint not published: volume full", extra={"size": size})
+            covered = await self.publish()
+            wait = self._options.checkpoint_interval if covered else min(wait * 2, LONGEST_WAIT)
+            await asyncio.sleep(wait)
+            if not covered and self._publisher.frozen is None:
                 self._grown.set()
-            else:
-                self._published, self._published_size = signed, size
+
+    async def publish(self) -> bool:
+        """Sign and publish when the log grew; True when a checkpoint covers all. On a full volume, or while a witness is away,
+        the old checkpoint stays; other failures stop the process."""
+        self._grown.clear()
+        if self.failure is not None:
+            return False
+        try:
+            return await self._publisher.publish(self._in_thread)
+        except OSError as error:
+            self._stop(f"publishing the checkpoint failed: {error.strerror}")
+            return False
+        finally:
+            self._published.set()
+            self._published = asyncio.Event()
+
+    async def covered(self, size: int) -> None:
+        """Wait until a published checkpoint covers the first `size` entries."""
+        while self._publisher.size < size:
+            await self._published.wait()
+
+    async def _in_thread(self, function: Callable[..., None], *args: Any) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._other_thread, function, *args)
+
+    def follow(self, audit: AuditEntry) -> None:
+        """Publish on these terms from now on. `Invalid` when they cannot be used."""
+        self._publisher.follow(audit)
+        self._grown.set()
+
+    async def freeze(self, reason: str, message: str) -> None:
+        """Somebody outside knows another history of this log: say so in it, then take and show nothing more."""
+        if self._publisher.frozen is None and not (self._sealed or self._closing) and self._publisher.checked.is_set():
+            await self._admit([self._own("log.frozen", f"log.frozen-{self.size}", reason=reason)]).receipts()
+        await self._publisher.freeze(reason, message)
+
+    async def rotate(self) -> str:
+        """Exchange both signing keys; the new vkey. The entry about it is signed by the old and by the new key."""
+        publisher, files = self._publisher, self._volume.files
+        async with publisher.lock:
+            old = publisher.keys
+            fresh = LogKeys.of(self.origin, self._options.birth.secret())
+            statement = rotation.make(old.ed25519, fresh.ed25519, [fresh.ed25519.verifier(), fresh.mldsa.verifier()])
+            await asyncio.to_thread(files.prepare, fresh.secret)
+            vkey, mldsa = fresh.vkeys()
+            entry = self._own(
+                "log.key.rotated", fresh.rotation_id(), previous=old.vkey(), vkey=vkey, mldsa=mldsa, statement=statement.decode()
+            )
+            receipt = (await self._admit([entry]).receipts())[0]
+            publisher.exchange(await asyncio.to_thread(files.take_over, fresh, receipt.index), statement)
+        self._grown.set()
+        log.info("log keys rotated", extra={"index": receipt.index})
+        return self.vkey
+
+    def status(self) -> LogReport:
+        """What the core reports of its log."""
+        publisher = self._publisher
+        trouble = publisher.frozen or publisher.trouble
+        point = checkpoint.parse(note.split(publisher.published)[0]) if publisher.published else None
+        state: Literal["Open", "Closed", "Frozen"] = "Frozen" if publisher.frozen else "Closed" if self._sealed else "Open"
+        return LogReport(
+            origin=self.origin, vkeys=publisher.keys.vkeys(), rotation=publisher.rotation, size=publisher.size,
+            root=point.root.hex() if point else "", entries=self.size, witnessed=publisher.witnessed, state=state,
+            reason=trouble.reason if trouble else "", message=trouble.message if trouble else "",
+        )  # fmt: skip
 
     async def read(self, path: str) -> bytes | None:
         """See `Ledger.read`."""
         if path == tiles.CHECKPOINT:
-            return self._published
-        if path == tiles.VKEY:
-            return f"{self.vkey}\n".encode()
+            return self._publisher.published
+        if path in (tiles.VKEY, tiles.MLDSA_VKEY):
+            return f"{self._publisher.keys.vkeys()[path == tiles.MLDSA_VKEY]}\n".encode()
+        if path == tiles.POLICY:
+            return self._publisher.policy.text().encode() if self._publisher.policy else None
         tile = tiles.parse(path)
         if tile.level != tiles.ENTRIES:
             return self._sequence.rows.tile(tile)
@@ -278,8 +362,8 @@ class Log:
         self._closing = True
         self._wake.set()
         await asyncio.wait([self._writer])
-        self._publisher.cancel()
-        await asyncio.wait([self._publisher])
+        self._showing.cancel()
+        await asyncio.wait([self._showing])
         await self.publish()
         self._writer_thread.shutdown()
         self._other_thread.shutdown()

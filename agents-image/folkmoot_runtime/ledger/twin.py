@@ -8,14 +8,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from folkmoot_core.entries import EntryRequest, EntryType, Producer, Receipt, new_entry, rfc3339
+from folkmoot_core.document import AuditEntry
+from folkmoot_core.entries import EntryRequest, EntryType, Producer, Receipt, rfc3339
 from folkmoot_core.errors import Conflict
 from folkmoot_core.ledger import bundle, tiles
 from folkmoot_core.ledger.checkpoint import Checkpoint
 from folkmoot_core.ledger.envelope import Prepared, prepare
-from folkmoot_core.ledger.note import Ed25519Signer
 from folkmoot_core.ledger.sequence import Sequence as State
-from folkmoot_runtime.ledger.interface import OWN, OWN_ACTOR, check_claims
+from folkmoot_core.ledger.terms import policy_of
+from folkmoot_runtime.ledger.interface import check_claims, own
+from folkmoot_runtime.ledger.keys import LogKeys
 from folkmoot_runtime.ledger.waiting import Item, Waiting
 
 ORIGIN = "folkmoot/00000000-0000-4000-8000-000000000000"
@@ -25,25 +27,26 @@ class MemoryLog:
     """`Ledger` in memory."""
 
     def __init__(self, tenant: str = "", clock: Callable[[], float] = time.time, origin: str = ORIGIN) -> None:
-        self._signer = Ed25519Signer.from_seed(origin, b"\0" * 32)
+        self._keys = LogKeys.of(origin, b"\0" * 64)
         self._clock = clock
         self._state = State()
         self._waiting = Waiting()
         self._entries: list[bytes] = []
         self._published: bytes | None = None
         self._sealed = False
-        self._write([self._own("log.opened", tenant=tenant, vkey=self.vkey)])
+        vkey, mldsa = self._keys.vkeys()
+        self._write([self._own("log.opened", tenant=tenant, vkey=vkey, mldsa=mldsa)])
         self._publish()
 
     @property
     def origin(self) -> str:
         """A fixed one."""
-        return self._signer.name
+        return self._keys.origin
 
     @property
     def vkey(self) -> str:
         """The public key's text."""
-        return self._signer.verifier().vkey()
+        return self._keys.vkey()
 
     @property
     def size(self) -> int:
@@ -67,16 +70,23 @@ class MemoryLog:
         """See `Ledger.read`."""
         if path == tiles.CHECKPOINT:
             return self._published
-        if path == tiles.VKEY:
-            return f"{self.vkey}\n".encode()
+        if path in (tiles.VKEY, tiles.MLDSA_VKEY):
+            return f"{self._keys.vkeys()[path == tiles.MLDSA_VKEY]}\n".encode()
+        if path == tiles.POLICY:
+            return policy_of(self._keys.vkeys(), AuditEntry()).text().encode()
         tile = tiles.parse(path)
         if tile.level != tiles.ENTRIES:
             return self._state.rows.tile(tile)
         first = tile.index * tiles.WIDTH
         return bundle.encode(self._entries[first : first + tile.width]) if first + tile.width <= self.size else None
 
-    async def publish(self) -> None:
+    async def publish(self) -> bool:
         """See `Ledger.publish`."""
+        self._publish()
+        return True
+
+    async def covered(self, size: int) -> None:
+        """See `Ledger.covered`."""
         self._publish()
 
     async def close_log(self) -> int:
@@ -91,7 +101,7 @@ class MemoryLog:
         """Nothing to let go of."""
 
     def _publish(self) -> None:
-        self._published = Checkpoint(self.origin, self.size, self._state.rows.root()).sign([self._signer])
+        self._published = Checkpoint(self.origin, self.size, self._state.rows.root()).sign(self._keys.signers(int(self._clock())))
 
     def _write(self, prepared: Sequence[Prepared]) -> list[bytes]:
         entries, leaves = self._state.seal(prepared, rfc3339(self._clock()))
@@ -104,4 +114,4 @@ class MemoryLog:
         return None if found is None else Item(found[1], found[0], self._state.rows.leaf(found[0]))
 
     def _own(self, kind: EntryType, **data: str) -> Prepared:
-        return prepare(new_entry(kind, OWN_ACTOR, id=kind, data=data, now=self._clock()), origin=self.origin, producer=OWN)
+        return own(kind, kind, self.origin, now=self._clock(), **data)

@@ -1,9 +1,11 @@
 """Opening the log's directory: one writer, one identity, the whole log read back and held against what was published.
 
     lock          held with flock for life: a second writer exits
-    log.key       Ed25519 seed, mode 0600; who holds it can sign checkpoints in this log's name
+    log.key       the signing keys (keys.py), mode 0600
     origin        `folkmoot/<uuid>`, made at birth
     wal-<n>       the log (wal.py)
+    state         what of it need not be hashed entry by entry again (state.py); may be deleted
+    row-<l>, marks, offsets   derived from it (columns.py); may be deleted
     checkpoint    the last published one; recovery never falls behind it
 
 Runs in a thread before the process serves anything; raises `LogDamaged` or `Conflict` with a sentence for the operator.
@@ -11,6 +13,7 @@ Runs in a thread before the process serves anything; raises `LogDamaged` or `Con
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -20,12 +23,16 @@ from pathlib import Path
 
 from folkmoot_core.errors import Conflict, Invalid
 from folkmoot_core.ledger import checkpoint
-from folkmoot_core.ledger.note import Ed25519Signer
+from folkmoot_core.ledger.note import parse_vkey
 from folkmoot_core.ledger.sequence import Sequence
-from folkmoot_runtime.ledger.durable import Os, RealOs, make_directory, refuse_shared_filesystem, replace_file
-from folkmoot_runtime.ledger.wal import FIRST_SEGMENT, REPAIR, LogDamaged, Wal
-
-SEED = 32
+from folkmoot_core.ledger.tiles import Rows
+from folkmoot_runtime.keyring import NoWrapper, Wrapper
+from folkmoot_runtime.ledger.columns import Columns
+from folkmoot_runtime.ledger.durable import Os, make_directory, refuse_shared_filesystem
+from folkmoot_runtime.ledger.interface import own
+from folkmoot_runtime.ledger.keys import KeyFiles, LogKeys
+from folkmoot_runtime.ledger.records import REPAIR, LogDamaged
+from folkmoot_runtime.ledger.wal import FIRST_SEGMENT, Wal
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,8 @@ class Birth:
     """What a new log is made from; asked for only where there is none yet."""
 
     origin: Callable[[], str]
-    seed: Callable[[], bytes]
+    secret: Callable[[], bytes]
+    """64 random bytes: the seeds of both keys."""
 
 
 @dataclass
@@ -44,7 +52,10 @@ class Volume:
     calls: Os
     wal: Wal
     sequence: Sequence
-    signer: Ed25519Signer
+    files: KeyFiles
+    keys: LogKeys
+    rotation: str
+    """The statement of the last exchange of keys; '' if there was none."""
     published: bytes | None
     published_size: int
     closed: bool
@@ -56,32 +67,49 @@ class Volume:
         os.close(self.lock)
 
 
-def open_volume(directory: Path, birth: Birth, calls: Os | None = None, first_segment: int = FIRST_SEGMENT) -> Volume:
+@dataclass(frozen=True)
+class Opening:
+    """How a directory is opened."""
+
+    birth: Birth
+    calls: Os
+    wrapper: Wrapper = field(default_factory=NoWrapper)
+    first_segment: int = FIRST_SEGMENT
+
+
+def open_volume(directory: Path, opening: Opening) -> Volume:
     """Lock, recover and check a log directory, or make a new one. Raises `Conflict` when another process writes it."""
-    calls = RealOs() if calls is None else calls
-    make_directory(calls, directory)
+    make_directory(opening.calls, directory)
     refuse_shared_filesystem(directory)
     lock = _lock(directory)
-    wal = Wal(calls, directory, first_segment)
+    columns = Columns(opening.calls, directory)
+    wal = Wal(opening.calls, directory, columns, opening.first_segment)
     try:
-        return _recover(directory, birth, calls, wal, lock)
+        return _recover(directory, opening, wal, columns, lock)
     except BaseException:
         wal.close()
         os.close(lock)
         raise
 
 
-def _recover(directory: Path, birth: Birth, calls: Os, wal: Wal, lock: int) -> Volume:
-    sequence = Sequence()
+def _recover(directory: Path, opening: Opening, wal: Wal, columns: Columns, lock: int) -> Volume:
+    wal.open()
+    sequence = Sequence(Rows(columns.row), columns.marks)
     try:
         wal.recover(sequence.accept)
     except Invalid as error:
         raise LogDamaged(f"{directory}: {error.message}. {REPAIR}") from error
     published = _read(directory / "checkpoint")
-    signer = _identity(directory, birth, calls, new=len(sequence) == 0 and published is None)
-    published_size = _check_published(directory, published, signer, sequence)
-    closed = _check_ends(directory, wal, signer) if len(sequence) else False
-    return Volume(directory, calls, wal, sequence, signer, published, published_size, closed, lock)
+    files = KeyFiles(directory, opening.calls, opening.wrapper)
+    birth = opening.birth
+    keys = files.open(lambda: (birth.origin(), birth.secret()), new=len(sequence) == 0 and published is None)
+    keys = _finish_rotation(files, keys, wal, sequence)
+    closed = _check_ends(directory, wal, keys) if len(sequence) else False
+    rotated = json.loads(wal.read(keys.since, 1)[0])["data"] if keys.since else {}
+    signed_with = [keys.vkey(), *([str(rotated["previous"])] if rotated else [])]
+    published_size = _check_published(directory, published, signed_with, sequence)
+    rotation = str(rotated.get("statement", ""))
+    return Volume(directory, opening.calls, wal, sequence, files, keys, rotation, published, published_size, closed, lock)
 
 
 def _lock(directory: Path) -> int:
@@ -98,29 +126,25 @@ def _lock(directory: Path) -> int:
     return fd
 
 
-def _identity(directory: Path, birth: Birth, calls: Os, *, new: bool) -> Ed25519Signer:
-    """Key and origin; made where the log is new. A log that has entries never gets another identity."""
-    seed, origin = _read(directory / "log.key"), _read(directory / "origin")
-    if not new and (seed is None or origin is None):
-        missing = "log.key" if seed is None else "origin"
-        raise LogDamaged(f"{directory}: the log has entries, but {missing} is missing; restore it from the same volume. {REPAIR}")
-    if seed is None:
-        seed = birth.seed()
-        replace_file(calls, directory / "log.key", seed, mode=0o600)
-    if origin is None:
-        origin = birth.origin().encode()
-        replace_file(calls, directory / "origin", origin)
-    if len(seed) != SEED:
-        raise LogDamaged(f"{directory}/log.key has {len(seed)} bytes; expected the {SEED} of an Ed25519 seed")
-    return Ed25519Signer.from_seed(origin.decode().strip(), seed)
+def _finish_rotation(files: KeyFiles, keys: LogKeys, wal: Wal, sequence: Sequence) -> LogKeys:
+    """A rotation that a crash interrupted: done if its entry is durable, forgotten if it is not."""
+    prepared = files.prepared(keys.origin)
+    if prepared is None:
+        return keys
+    wanted = own(prepared.rotation_id(), "log.key.rotated", keys.origin, now=0)
+    found = sequence.find(wanted.key, lambda position: wal.read(position, 1)[0])
+    if found is None:
+        files.forget()
+        return keys
+    return files.take_over(prepared, found[0])
 
 
-def _check_published(directory: Path, published: bytes | None, signer: Ed25519Signer, sequence: Sequence) -> int:
+def _check_published(directory: Path, published: bytes | None, vkeys: list[str], sequence: Sequence) -> int:
     """The published checkpoint must be a prefix of what was recovered: a log that shrank or differs is never continued."""
     if published is None:
         return 0
     try:
-        claim = checkpoint.open_checkpoint(published, signer.verifier())
+        claim = _opened(published, vkeys)
     except Invalid as error:
         raise LogDamaged(f"{directory}/checkpoint: {error.message}. {REPAIR}") from error
     if claim.size > len(sequence):
@@ -133,11 +157,21 @@ def _check_published(directory: Path, published: bytes | None, signer: Ed25519Si
     return claim.size
 
 
-def _check_ends(directory: Path, wal: Wal, signer: Ed25519Signer) -> bool:
-    """The first entry names this log and key; whether the last one closed it."""
-    first, last = json.loads(wal.read(0, 1)[0]), json.loads(wal.read(wal.size - 1, 1)[0])
-    if first["origin"] != signer.name or first["data"].get("vkey") != signer.verifier().vkey():
-        raise LogDamaged(f"{directory}: log.key and origin are not those that entry 0 was opened with. {REPAIR}")
+def _opened(published: bytes, vkeys: list[str]) -> checkpoint.Checkpoint:
+    for vkey in vkeys[:-1]:
+        with contextlib.suppress(Invalid):
+            return checkpoint.open_checkpoint(published, parse_vkey(vkey))
+    return checkpoint.open_checkpoint(published, parse_vkey(vkeys[-1]))
+
+
+def _check_ends(directory: Path, wal: Wal, keys: LogKeys) -> bool:
+    """The entry that introduced the keys names this log and these; whether the last entry closed it."""
+    if keys.since >= wal.size:
+        raise LogDamaged(f"{directory}: log.key was introduced by entry {keys.since}, and the log holds {wal.size}. {REPAIR}")
+    first, last = json.loads(wal.read(keys.since, 1)[0]), json.loads(wal.read(wal.size - 1, 1)[0])
+    vkey, mldsa = keys.vkeys()
+    if first["origin"] != keys.origin or (first["data"].get("vkey"), first["data"].get("mldsa")) != (vkey, mldsa):
+        raise LogDamaged(f"{directory}: log.key and origin are not those that entry {keys.since} names. {REPAIR}")
     return bool(last["ce"]["type"] == "dev.folkmoot.audit.log.closed.v1")
 
 

@@ -1,12 +1,8 @@
 """The packed write-ahead log: the only truth on the volume. ledger.md §5.2. Tiles, tree and index are derived from it.
 
-Segments `wal-<n>` are zero-filled before use. A record is one batch, written and synced before the next is begun:
-
-    "ALB1" | first index u64 | count u32 | payload length u32 | digest[32] | payload
-
-big-endian; the payload is the entry-bundle framing (u16 length, bytes)*; digest = SHA-256(previous record's digest || leaf
-hashes). So at most the last record can be torn: a broken record with a whole one after it is damage, and is never repaired
-by guessing. An attacker who can write this volume can forge the log up to the last checkpoint that somebody else has seen.
+Segments `wal-<n>` are zero-filled before use and hold records (`records.py`), each written and synced before the next is begun.
+A broken record with a whole one after it is damage, and is never repaired by guessing. An attacker who can write this volume
+can forge the log up to the last checkpoint that somebody else has seen.
 
 Calls block; one thread at a time appends, others may read.
 """
@@ -14,40 +10,32 @@ Calls block; one thread at a time appends, others may read.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
-import struct
-from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from folkmoot_core.errors import FolkmootError, Invalid
-from folkmoot_core.ledger import bundle
+from folkmoot_core.errors import Invalid
+from folkmoot_core.ledger.tiles import WIDTH
 from folkmoot_core.ledger.tree import leaf_hash
-from folkmoot_runtime.ledger.durable import ZEROS, Os, read_at, write_at, zero_file
+from folkmoot_runtime.ledger import records, state
+from folkmoot_runtime.ledger.columns import DUE, OFFSET, Columns
+from folkmoot_runtime.ledger.durable import ZEROS, Os, read_at, replace_file, write_at, zero_file
+from folkmoot_runtime.ledger.records import GENESIS, HEADER, MAX_PAYLOAD, REPAIR, LogDamaged, SyncFailed
+from folkmoot_runtime.ledger.state import Sealed, State
 
-MAGIC = b"ALB1"
-HEADER = struct.Struct(">4sQII32s")
-GENESIS = b"\0" * 32
-PAGE = 4096
-MAX_COUNT = 1024  # entries in a batch (ledger.md §5.1)
-MAX_PAYLOAD = 1 << 20
+log = logging.getLogger(__name__)
 FIRST_SEGMENT = 4 << 20  # small tenants stay small; each further segment doubles, up to
 LARGEST_SEGMENT = 32 << 20  # recovery holds one in memory
 SMALLEST_SEGMENT = 128 << 10  # one entry always fits
-_NAME = re.compile(r"wal-(\d{6})")
+_NAME = re.compile(r"wal-(\d{6,})")
 
 Accept = Callable[[list[bytes], list[bytes]], None]
 """Called during recovery with the entries and leaf hashes of each batch, in order."""
-
-
-class LogDamaged(FolkmootError):
-    """What is on the volume is not a log that this process wrote and synced; it must not be continued."""
-
-    reason = "LogDamaged"
 
 
 @dataclass
@@ -58,28 +46,26 @@ class _Segment:
     base: int  # position of its first byte in the whole log
 
 
-@dataclass(frozen=True)
-class _Record:
-    first: int
-    digest: bytes
-    entries: list[bytes]
-    end: int  # offset behind it
-
-
 class Wal:
     """Opened by `recover`; `close` when done."""
 
-    def __init__(self, calls: Os, directory: Path, first_segment: int = FIRST_SEGMENT) -> None:
+    def __init__(self, calls: Os, directory: Path, columns: Columns, first_segment: int = FIRST_SEGMENT) -> None:
         if first_segment < SMALLEST_SEGMENT:
             raise Invalid(f"a log segment has at least {SMALLEST_SEGMENT} bytes, not {first_segment}")
         self._os = calls
         self._directory = directory
+        self._columns = columns
         self._first_segment = first_segment
         self._segments: list[_Segment] = []
+        self._sealed: list[Sealed] = []  # those before the current one
         self._current = 0  # segment written to
         self._offset = 0  # within it
+        self._last = 0  # offset of its last record
+        self._hash = hashlib.sha256()  # of the current segment as it was written
         self._digest = GENESIS
-        self._positions = array("Q")  # of each entry's length field in the whole log
+        self._size = 0
+        self._noted: State | None = None  # made during recovery
+        self._decoded: tuple[int, list[bytes]] = (0, [])
         self._helper = ThreadPoolExecutor(1, "wal-segment")
         self._next: Future[_Segment] | None = None
         self.max_payload = min(MAX_PAYLOAD, first_segment - HEADER.size)
@@ -89,33 +75,47 @@ class Wal:
     @property
     def size(self) -> int:
         """Durable entries."""
-        return len(self._positions)
+        return self._size
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
     def append(self, entries: Sequence[bytes], leaves: Sequence[bytes]) -> None:
-        """Write one batch and sync it; durable on return. After an OSError nothing was added in memory, and only
-        `ENOSPC` before the sync leaves a log that may go on."""
-        payload = bundle.encode(entries)
-        digest = _digest(self._digest, leaves)
-        segment = self._room(HEADER.size + len(payload))
-        header = HEADER.pack(MAGIC, self.size, len(entries), len(payload), digest)
-        write_at(self._os, segment.fd, header + payload, self._offset)
+        """Write one batch and sync it; durable on return. After an OSError nothing was added, in memory or on the volume, and
+        `ENOSPC` leaves a log that may go on."""
+        self._columns.flush(DUE)  # before the log: where a column finds no room, the batch is refused whole
+        digest = records.chain(self._digest, leaves)
+        record = records.encode(self._size, entries, digest)
+        segment = self._room(len(record))
+        self._write(segment, record)
         try:
             self._os.fdatasync(segment.fd)
         except OSError as error:
             # The kernel may have dropped the dirty pages and say "done" next time: never retried (ledger.md §5.1).
             raise SyncFailed(f"fdatasync of {segment.path} failed: {error.strerror}") from error
-        self._remember(segment.base + self._offset + HEADER.size, entries)
-        self._digest = digest
-        self._offset += HEADER.size + len(payload)
+        self._hash.update(record)
+        self._advance(segment, self._offset, len(record), len(entries), digest)
         if self._offset * 2 > segment.size:
             self._prepare_next()
 
-    def _remember(self, position: int, entries: Sequence[bytes]) -> None:
-        for entry in entries:
-            self._positions.append(position)
-            position += 2 + len(entry)
+    def _write(self, segment: _Segment, record: bytes) -> None:
+        """All of it, or zeros again where it would have been: what is left there would look like damage later."""
+        try:
+            write_at(self._os, segment.fd, record, self._offset)
+        except OSError as error:
+            try:
+                if any(read_at(self._os, segment.fd, len(record), self._offset)):
+                    write_at(self._os, segment.fd, bytes(len(record)), self._offset)
+            except OSError:
+                raise SyncFailed(f"writing {segment.path} failed: {error.strerror}") from error
+            raise
+
+    def _advance(self, segment: _Segment, offset: int, length: int, count: int, digest: bytes) -> None:
+        """A record is durable: the next follows it."""
+        starts = -(-(self._size + count) // WIDTH) - -(-self._size // WIDTH)  # bundles that begin in it
+        self._columns.offsets.append((segment.base + offset).to_bytes(OFFSET, "little") * starts)
+        self._size += count
+        self._digest = digest
+        self._last, self._offset = offset, offset + length
 
     def _room(self, needed: int) -> _Segment:
         """The segment with room for a record, moving on to the next where it must."""
@@ -129,9 +129,24 @@ class Wal:
             future, self._next = self._next, None
             assert future is not None  # noqa: S101 - _prepare_next just set it
             self._segments.append(future.result())
-        self._current += 1
-        self._offset = 0
+        self._seal(segment)
         return self._segments[self._current]
+
+    def _seal(self, segment: _Segment) -> None:
+        """A segment is full: move on, and note down what need not be read back entry by entry at the next start."""
+        for start in range(self._offset, segment.size, len(ZEROS)):
+            self._hash.update(ZEROS[: segment.size - start])
+        self._sealed.append(Sealed(self._hash.digest(), self._last, self._offset))
+        self._current, self._offset, self._last, self._hash = self._current + 1, 0, 0, hashlib.sha256()
+        self._columns.flush()
+        noted = State(tuple(self._sealed), self._size, self._digest, self._columns.vouch())
+        self._helper.submit(self._note, noted.encode())
+
+    def _note(self, data: bytes) -> None:
+        try:
+            replace_file(self._os, self._directory / state.NAME, data)
+        except OSError as error:  # the next start takes longer, nothing else
+            log.warning("state not written", extra={"reason": error.strerror})
 
     def _prepare_next(self) -> None:
         """Zero-fill the next segment in the helper's thread, well before it is needed. A failure shows when it is."""
@@ -153,73 +168,114 @@ class Wal:
     # -- reading ----------------------------------------------------------------------------------------------------
 
     def read(self, first: int, count: int) -> list[bytes]:
-        """Entries from `first` on; the caller asks for durable ones only."""
-        entries: list[bytes] = []
-        for segment, positions in self._runs(first, count):
-            start = positions[0]
-            length = positions[-1] - start + 2 + bundle.MAX_ENTRY
-            data = read_at(self._os, segment.fd, length, start - segment.base)
-            for position in positions:
-                at = position - start
-                entries.append(data[at + 2 : at + 2 + int.from_bytes(data[at : at + 2], "big")])
-        return entries
+        """Entries from `first` on; the caller asks for durable ones only. Raises `LogDamaged` where they are not."""
+        known, decoded = self._decoded
+        if known <= first and first + count <= known + len(decoded):
+            return decoded[first - known : first - known + count]
+        found: list[bytes] = []
+        position = int.from_bytes(self._columns.offsets.read(first // WIDTH, 1), "little")
+        for start, entries in self._records(position, first - first % WIDTH):
+            skip = max(0, first - start)
+            found += entries[skip : skip + count - len(found)]
+            if len(found) == count:
+                self._decoded = (start, entries)  # who sends a batch again asks for its neighbours next
+                break
+        return found
 
-    def _runs(self, first: int, count: int) -> Iterator[tuple[_Segment, array[int]]]:
-        """Consecutive entries by the segment that holds them."""
-        bases = [segment.base for segment in self._segments]
-        end = first + count
-        while first < end:
-            number = bisect_right(bases, self._positions[first]) - 1
+    def _records(self, position: int, holds: int) -> Iterator[tuple[int, list[bytes]]]:
+        """Each record's first index and entries, from the one at `position` on, which holds entry `holds`."""
+        number = bisect_right([segment.base for segment in self._segments], position) - 1
+        offset = position - self._segments[number].base
+        while True:
             segment = self._segments[number]
-            stop = min(bisect_right(self._positions, segment.base + segment.size - 1, first), end)
-            yield segment, self._positions[first:stop]
-            first = stop
+            head = records.head(read_at(self._os, segment.fd, HEADER.size, offset))
+            if head is None and offset and number < self._current:  # behind a segment's last record
+                number, offset = number + 1, 0
+                continue
+            length = HEADER.size + head.length if head is not None else 0
+            record = records.parse(read_at(self._os, segment.fd, length, offset), 0)
+            if record is None or not record.first <= holds < record.first + len(record.entries):
+                raise LogDamaged(f"{segment.path}: the record at byte {offset} does not hold entry {holds} any more. {REPAIR}")
+            yield record.first, record.entries
+            holds = record.first + len(record.entries)
+            offset += length
 
     # -- recovery ---------------------------------------------------------------------------------------------------
 
-    def recover(self, accept: Accept) -> None:
-        """Read the log from its start, hand each batch to `accept`, cut off a torn tail. Raises `LogDamaged`."""
+    def open(self) -> None:
+        """Open the segments, and take over what `state` vouches for: then `size` is no longer 0. Raises `LogDamaged`."""
         for number, path in enumerate(self._paths()):
             if path.name != f"wal-{number:06d}":
                 raise LogDamaged(f"{self._directory}: segment wal-{number:06d} is missing. {REPAIR}")
             self._segments.append(self._open(path))
-        for number, segment in enumerate(self._segments):
-            data = read_at(self._os, segment.fd, segment.size, 0)
-            used = _used(data)
-            offset = self._scan(segment, data, used, accept)
-            if offset:
-                self._current, self._offset = number, offset
-            if offset < used:
-                self._cut(number, data, offset, used)
-                self._current, self._offset = number, offset
-                return
+        try:
+            noted = state.parse((self._directory / state.NAME).read_bytes())
+        except FileNotFoundError:
+            return
+        files = [(one.path, one.fd, one.size) for one in self._segments]
+        if noted is not None and state.holds(self._os, noted, files) and self._columns.adopt(noted.columns):  # 4
+            self._sealed = list(noted.segments)
+            self._size, self._digest = noted.size, noted.chain
+            self._current, self._offset, self._last = len(noted.segments) - 1, noted.segments[-1].used, noted.segments[-1].last
 
-    def _scan(self, segment: _Segment, data: bytes, used: int, accept: Accept) -> int:
-        """Accept whole records from the start of a segment; the offset behind the last."""
+    def recover(self, accept: Accept) -> None:
+        """Read the rest of the log, hand each batch to `accept`, cut off a torn tail. Raises `LogDamaged`."""
+        for number in range(len(self._sealed), len(self._segments)):
+            segment = self._segments[number]
+            data = read_at(self._os, segment.fd, segment.size, 0)
+            used = records.used(data)
+            if used and number:
+                self._pass(number - 1)
+            self._current, self._offset, self._last = (number, 0, 0) if used else (self._current, self._offset, self._last)
+            if used:
+                self._scan(segment, data, used, accept)
+                if self._offset < used:
+                    self._cut(number, data, self._offset, used)
+                    break
+        self._resume()
+
+    def _pass(self, number: int) -> None:
+        """The log goes on behind this segment, so it is full."""
+        if number == len(self._sealed):
+            segment = self._segments[number]
+            whole = hashlib.sha256(read_at(self._os, segment.fd, segment.size, 0))
+            self._sealed.append(Sealed(whole.digest(), self._last, self._offset))
+            self._noted = State(tuple(self._sealed), self._size, self._digest, self._columns.vouch())
+
+    def _resume(self) -> None:
+        """Be as the writer was: in the midst of the current segment."""
+        if self._noted is not None:
+            self._columns.flush()
+            self._note(self._noted.encode())
+        del self._sealed[self._current :]
+        if self._segments:
+            self._hash = hashlib.sha256(read_at(self._os, self._segments[self._current].fd, self._offset, 0))
+
+    def _scan(self, segment: _Segment, data: bytes, used: int, accept: Accept) -> None:
+        """Accept whole records from the start of a segment."""
         offset = 0
         while offset < used:
-            record = _parse(data, offset)
-            if record is None or record.first != self.size:
+            record = records.parse(data, offset)
+            if record is None or record.first != self._size:
                 break
             leaves = [leaf_hash(entry) for entry in record.entries]
-            if _digest(self._digest, leaves) != record.digest:
+            if records.chain(self._digest, leaves) != record.digest:
                 break
             accept(record.entries, leaves)
-            self._digest = record.digest
-            self._remember(segment.base + offset + HEADER.size, record.entries)
+            self._advance(segment, offset, record.end - offset, len(record.entries), record.digest)
+            self._columns.flush(DUE)
             offset = record.end
-        return offset
 
     def _cut(self, number: int, data: bytes, offset: int, used: int) -> None:
         """Zero what follows the last whole record, unless a whole record is found in it or behind it."""
         segment = self._segments[number]
-        found = _parse(data, offset)
-        if found is not None and found.first > self.size:  # lost sectors are zeros, so tearing makes this number smaller only
-            raise LogDamaged(f"{segment.path}: entries {self.size} to {found.first - 1} are missing. {REPAIR}")
-        if _any_record(data, offset + 1):
+        found = records.parse(data, offset)
+        if found is not None and found.first > self._size:  # lost sectors are zeros: tearing makes this number smaller only
+            raise LogDamaged(f"{segment.path}: entries {self._size} to {found.first - 1} are missing. {REPAIR}")
+        if records.any_record(data, offset + 1):
             raise LogDamaged(f"{segment.path}: the record at byte {offset} is broken and a whole one follows it. {REPAIR}")
         for later in self._segments[number + 1 :]:
-            if _used(read_at(self._os, later.fd, later.size, 0)):
+            if records.used(read_at(self._os, later.fd, later.size, 0)):
                 raise LogDamaged(
                     f"{segment.path}: the record at byte {offset} is broken and {later.path.name} is in use. {REPAIR}"
                 )
@@ -229,7 +285,8 @@ class Wal:
         self.repaired = used - offset
 
     def _paths(self) -> list[Path]:
-        return sorted(path for path in self._directory.iterdir() if _NAME.fullmatch(path.name))
+        found = [path for path in self._directory.iterdir() if _NAME.fullmatch(path.name)]
+        return sorted(found, key=lambda path: int(path.name.removeprefix("wal-")))
 
     def close(self) -> None:
         """Wait for the helper and close the files."""
@@ -239,54 +296,4 @@ class Wal:
         for segment in self._segments:
             self._os.close(segment.fd)
         self._segments = []
-
-
-class SyncFailed(FolkmootError):
-    """A sync failed: what is on the disk is unknown, so the process stops and recovers from the log at its next start."""
-
-    reason = "SyncFailed"
-
-
-REPAIR = (
-    "Repair: keep a copy of this directory; restore the volume from storage that has the whole log, or, where the log up to the "
-    "damage is in an export, retire this log and start another under a new origin. Never delete records to make it start."
-)
-
-
-def _used(data: bytes) -> int:
-    """Length without the zeros at the end, found without copying a whole segment."""
-    end = len(data)
-    while end and data.count(0, max(0, end - PAGE), end) == min(PAGE, end):
-        end = max(0, end - PAGE)
-    start = max(0, end - PAGE)
-    return start + len(data[start:end].rstrip(b"\0"))
-
-
-def _digest(previous: bytes, leaves: Sequence[bytes]) -> bytes:
-    return hashlib.sha256(previous + b"".join(leaves)).digest()
-
-
-def _parse(data: bytes, offset: int) -> _Record | None:
-    """The record at an offset if its structure holds; its digest is the caller's to check."""
-    if offset + HEADER.size > len(data):
-        return None
-    magic, first, count, length, digest = HEADER.unpack_from(data, offset)
-    start = offset + HEADER.size
-    if magic != MAGIC or not 0 < count <= MAX_COUNT or start + length > len(data):
-        return None
-    try:
-        entries = bundle.decode(data[start : start + length], count)
-    except Invalid:
-        return None
-    return _Record(first, digest, entries, start + length)
-
-
-def _any_record(data: bytes, offset: int) -> bool:
-    """Whether a structurally whole record starts anywhere behind `offset`. Entries are JSON, which has no zero bytes, so
-    none can hide inside one."""
-    found = data.find(MAGIC, offset)
-    while found >= 0:
-        if _parse(data, found) is not None:
-            return True
-        found = data.find(MAGIC, found + 1)
-    return False
+        self._columns.close()

@@ -29,6 +29,7 @@ from folkmoot_core.ledger.tree import HASH_SIZE
 
 __all__ = ["Check", "Checkpoint", "Job", "Read", "Report", "Seen", "Trust", "Verified", "look_at", "verify_log"]
 
+LEDGER = "core/ledger"
 Watch = Callable[[int, Entry, bytes], None]
 """Is told each entry that could be read, with its position and leaf hash. What it is told is proved only if the report is ok."""
 
@@ -177,15 +178,12 @@ class _Walk:
             report.tenant = str(data.get("tenant", ""))[:60]
         if entry.kind in ("log.opened", "log.key.rotated") and keys is not None:
             keys.turn(report, position, entry)  # 5
-        elif entry.kind == "retention.pruned":
-            first = data.get("first")
-            if isinstance(first, int) and 0 <= first <= position:
-                report.pruned = max(report.pruned, first)
+        elif entry.kind == "retention.pruned" and entry.obs.id == LEDGER:
+            minimum = data.get("minimum")
+            if isinstance(minimum, int) and 0 <= minimum <= position:
+                report.pruned = max(report.pruned, minimum)
         elif entry.kind == "erasure":
-            listed = data.get("commits")
-            for commitment in listed if isinstance(listed, list) else []:
-                if isinstance(commitment, str):
-                    report.erasures.setdefault(commitment, position)
+            report.erasures.add(position)
         elif entry.kind == "anchor":
             self._found.anchors.append((position, entry))
 

@@ -22,21 +22,25 @@ _VERSION = b',"specversion":"'
 _TIME = b',"time":"'
 _TYPE = b',"type":"'
 _PREV = b',"prev":"'
-_RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z", re.ASCII)
+RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z", re.ASCII)
 _PLACEHOLDER = "0000-00-00T00:00:00.000000Z"  # as long as what replaces it
 _GROWTH = 20  # digits of the largest position: `seq` 0 stands in until then
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Prepared:
-    """An entry but for its position, link and time of recording."""
+    """An entry but for its position, link and time of recording. Not frozen, for one is made for each entry; never changed."""
 
     key: bytes
     """Idempotency key: digest of source and id."""
-    fact: bytes
-    """Digest of all that must be equal when the same id comes again."""
     head: bytes
     middle: bytes
+
+    @property
+    def fact(self) -> bytes:
+        """All that must be equal when the same id comes again: not the producer's clock and trace."""
+        time = self.middle.index(_TIME)
+        return self.head + self.middle[:time] + self.middle[self.middle.index(_TYPE, time) :]
 
     def encode(self, seq: int, prev: str, recorded: str) -> bytes:
         """The entry's final bytes."""
@@ -55,7 +59,7 @@ class Prepared:
 
 def prepare(request: EntryRequest, *, origin: str, producer: Producer) -> Prepared:
     """Encode what is known on arrival; raises `Invalid` for times that are not RFC 3339 UTC and entries over 60 KiB."""
-    if not _RFC3339.fullmatch(request.time):
+    if not RFC3339.fullmatch(request.time):
         raise Invalid(f"entry {request.id}: time {request.time!r} is not RFC 3339 in UTC, like 2026-01-31T12:00:00.000000Z")
     entry = encode_entry(request, origin=origin, seq=0, prev=GENESIS_PREV, recorded=_PLACEHOLDER, producer=producer)
     prepared = take_apart(entry)
@@ -75,10 +79,20 @@ def take_apart(entry: bytes) -> Prepared:
         head, middle = entry[:head_end], entry[middle_start:middle_end]
         identity = head[head.rindex(_ID) + len(_ID) : -len(_RECORDED)]
         source = middle[len(_SOURCE) : middle.index(_VERSION)]
-        time = middle.index(_TIME)
-        kind = middle.index(_TYPE, time)
+        middle.index(_TYPE, middle.index(_TIME))
     except ValueError as error:
         raise Invalid("stored bytes are not a ledger entry") from error
     key = hashlib.blake2b(identity + b"\0" + source, digest_size=16).digest()
-    fact = hashlib.blake2b(head + middle[:time] + middle[kind:], digest_size=16).digest()
-    return Prepared(key, fact, head, middle)
+    return Prepared(key, head, middle)
+
+
+def key_of(entry: bytes) -> bytes:
+    """The idempotency key of stored bytes, as `take_apart` gives it, without copying the rest; raises `Invalid`."""
+    try:
+        end = entry.index(_RECORDED)
+        identity = entry[entry.rindex(_ID, 0, end) + len(_ID) : end]
+        start = entry.index(_SOURCE, end)
+        source = entry[start + len(_SOURCE) : entry.index(_VERSION, start)]
+    except ValueError as error:
+        raise Invalid("stored bytes are not a ledger entry") from error
+    return hashlib.blake2b(identity + b"\0" + source, digest_size=16).digest()

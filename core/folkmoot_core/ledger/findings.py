@@ -66,8 +66,10 @@ class Report:
     tenant: str = ""
     opened: dict[str, int] = field(default_factory=dict)
     """Of the commitments asked for, those that entries carry, with the first such entry."""
-    erasures: dict[str, int] = field(default_factory=dict)
-    """Commitments whose content was erased, with the entry that says so."""
+    erasures: set[int] = field(default_factory=set)
+    """Positions of entries that say that content was erased."""
+    erased: int = 0
+    """Commitments whose content is gone, as one of these says."""
     pruned: int = 0
     """Entries below this position are gone by retention; their leaf hashes are there."""
     anchors: list[Anchor] = field(default_factory=list)
@@ -90,7 +92,7 @@ class Report:
             "ok": self.ok, "origin": point.origin if point else "", "size": point.size if point else 0,
             "root": point.root.hex() if point else "", "key": self.key.vkey(), "keyGiven": self.key_given,
             "signers": self.signers, "tenant": self.tenant, "first": self.first, "last": self.last, "pruned": self.pruned,
-            "erased": len(self.erasures), "types": dict(sorted(self.types.items())),
+            "erased": self.erased, "types": dict(sorted(self.types.items())),
             "producers": dict(sorted(self.producers.items())), "notes": self.notes,
             "anchors": [{"size": a.size, "authority": a.authority, "time": a.time, "pinned": a.pinned} for a in self.anchors],
             "checks": [{"name": c.name, "ok": c.ok, "says": c.says, "found": c.total, "findings": c.findings} for c in self.checks],

@@ -1,68 +1,169 @@
-"""Where each idempotency key stands, exact and small: about 20 bytes an entry, so that a log of millions fits a small pod.
+"""Where each idempotency key stands: exact, and seven bytes an entry in memory, so that a log of millions fits a small pod.
 
-Open addressing over 64 bits of the key, in 256 tables that grow one at a time, so that no insertion pays for them all. Equal
-64 bits are kept side by side: `candidates` yields every position that may be meant, and the caller compares what is stored.
+Of each key 64 bits are kept, its *mark*, in a column that the caller provides (on the volume: a file). In memory there is, for
+each generation of entries, a filter that says "never seen" of nearly all new keys, and chains through the marks of a bucket
+for the rest. `candidates` yields every position that may be meant, and the caller compares what is stored there.
+
+Keys are digests: nobody chooses their bits. A generation has a fixed capacity, so that no insertion pays for them all.
 """
 
 from __future__ import annotations
 
+import random
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
-SHARDS = 256
-FIRST = 8  # slots of a new table; always a power of two
-LOAD = 0.7
-EMPTY = 2**64 - 1  # a position that no log reaches
+MARK = 8  # bytes of a key that are kept
+FIRST, LARGEST = 1 << 10, 1 << 22  # capacities of generations
+REBUILT = 1 << 16  # below it the one generation grows by being built again; above, another is begun
+GROWTH = 4
+CHAIN = 4  # entries of a bucket, on average of a full generation
+WORD = 4  # entries of a 64-bit word of the filter
+CHUNK = 1 << 16  # marks read at once
+# Bits of a mark: 0-23 choose the bucket, 24-51 the filter's word, 52-63 which four bits of the word.
+_FILTER, _PATTERN = 24, 52
+
+
+def _patterns() -> list[int]:
+    """4096 words with four bits set. Any would do; these are the same in every process."""
+    source = random.Random(64)  # noqa: S311 - nothing secret
+    return [sum(1 << bit for bit in source.sample(range(64), 4)) for _ in range(1 << 12)]
+
+
+_PATTERNS = _patterns()
+
+
+class Marks(Protocol):
+    """A column of marks: position i at bytes [8i, 8i + 8), little-endian."""
+
+    def __len__(self) -> int: ...
+
+    def append(self, data: bytes) -> None: ...
+
+    def read(self, first: int, count: int) -> bytes: ...
+
+
+class MemoryMarks:
+    """`Marks` that nothing keeps."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+
+    def __len__(self) -> int:
+        return len(self._data) // MARK
+
+    def append(self, data: bytes) -> None:
+        """Further marks."""
+        self._data += data
+
+    def read(self, first: int, count: int) -> bytes:
+        """`count` marks from `first` on."""
+        return bytes(self._data[first * MARK : (first + count) * MARK])
 
 
 class Index:
-    """Positions by key (at least 9 bytes of a digest)."""
+    """Positions by key (at least eight bytes of a digest). Builds itself from the marks that are there."""
 
-    def __init__(self) -> None:
-        self._shards = [_Table() for _ in range(SHARDS)]
+    def __init__(self, marks: Marks | None = None) -> None:
+        self._marks: Marks = MemoryMarks() if marks is None else marks
+        self._generations = [_Generation(0, FIRST)]
+        for first in range(0, len(self._marks), CHUNK):
+            self._insert(_unpacked(self._marks.read(first, min(CHUNK, len(self._marks) - first))))
 
-    def add(self, key: bytes, position: int) -> None:
-        """The key stands at this position too."""
-        self._shards[key[0]].add(int.from_bytes(key[1:9], "big"), position)
+    def extend(self, keys: Sequence[bytes]) -> None:
+        """The keys of the next positions."""
+        packed = b"".join([key[:MARK] for key in keys])
+        self._marks.append(packed)
+        self._insert(_unpacked(packed))
+
+    def suspects(self, keys: Sequence[bytes]) -> list[int]:
+        """Which of the keys (by their place in `keys`) may be there; all others certainly are not."""
+        marks = _unpacked(b"".join([key[:MARK] for key in keys]))
+        patterns = [_PATTERNS[mark >> _PATTERN] for mark in marks]
+        found: list[int] = []
+        for generation in self._generations:
+            words, mask = generation.words, generation.word_mask
+            found += [
+                place
+                for place, (mark, pattern) in enumerate(zip(marks, patterns, strict=True))
+                if words[mark >> _FILTER & mask] & pattern == pattern
+            ]
+        return found
 
     def candidates(self, key: bytes) -> Iterator[int]:
-        """Positions where the key may stand, in the order they were added."""
-        return self._shards[key[0]].candidates(int.from_bytes(key[1:9], "big"))
+        """Positions where the key may stand."""
+        mark = int.from_bytes(key[:MARK], "little")
+        pattern = _PATTERNS[mark >> _PATTERN]
+        for generation in reversed(self._generations):
+            if generation.words[mark >> _FILTER & generation.word_mask] & pattern == pattern:
+                for position in generation.chain(mark):
+                    if self._marks.read(position, 1) == key[:MARK]:
+                        yield position
+
+    def _insert(self, marks: array[int]) -> None:
+        done = 0
+        while done < len(marks):
+            last = self._generations[-1]
+            if not last.room():
+                last = self._grow(last)
+            part = marks[done : done + last.room()]
+            last.extend(part)
+            done += len(part)
+
+    def _grow(self, full: _Generation) -> _Generation:
+        capacity = min(len(full.links) * GROWTH, LARGEST)
+        if len(full.links) >= REBUILT:
+            self._generations.append(_Generation(full.first + len(full.links), capacity))
+        else:
+            self._generations[-1] = _Generation(full.first, capacity)
+            self._generations[-1].extend(_unpacked(self._marks.read(full.first, len(full.links))))
+        return self._generations[-1]
 
 
-class _Table:
-    __slots__ = ("_count", "_marks", "_positions")
+class _Generation:
+    """Filter and chains over the positions from `first` on."""
 
-    def __init__(self) -> None:
-        self._marks = array("Q", [0]) * FIRST
-        self._positions = array("Q", [EMPTY]) * FIRST
-        self._count = 0
+    __slots__ = ("capacity", "first", "heads", "links", "word_mask", "words")
 
-    def add(self, mark: int, position: int) -> None:
-        if self._count >= LOAD * len(self._marks):
-            self._grow()
-        self._put(mark, position)
-        self._count += 1
+    def __init__(self, first: int, capacity: int) -> None:
+        self.first = first
+        self.capacity = capacity
+        self.words = array("Q", bytes(8 * (capacity // WORD)))
+        self.word_mask = capacity // WORD - 1
+        self.heads = array("I", bytes(4 * (capacity // CHAIN)))
+        self.links = array("I")  # of each entry, the one before it in its bucket; counted from 1, 0 ends a chain
 
-    def candidates(self, mark: int) -> Iterator[int]:
-        mask = len(self._marks) - 1
-        slot = mark & mask
-        while (position := self._positions[slot]) != EMPTY:
-            if self._marks[slot] == mark:
-                yield position
-            slot = (slot + 1) & mask
+    def room(self) -> int:
+        """How many entries it still takes."""
+        return self.capacity - len(self.links)
 
-    def _put(self, mark: int, position: int) -> None:
-        mask = len(self._marks) - 1
-        slot = mark & mask
-        while self._positions[slot] != EMPTY:
-            slot = (slot + 1) & mask
-        self._marks[slot], self._positions[slot] = mark, position
+    def extend(self, marks: Sequence[int]) -> None:
+        """Further entries, no more than there is room for."""
+        words, word_mask, patterns = self.words, self.word_mask, _PATTERNS
+        heads, bucket_mask = self.heads, len(self.heads) - 1
+        links: list[int] = []
+        for number, mark in enumerate(marks, len(self.links) + 1):
+            words[mark >> _FILTER & word_mask] |= patterns[mark >> _PATTERN]
+            bucket = mark & bucket_mask
+            links.append(heads[bucket])
+            heads[bucket] = number
+        self.links.extend(links)
 
-    def _grow(self) -> None:
-        marks, positions = self._marks, self._positions
-        self._marks = array("Q", [0]) * (2 * len(marks))
-        self._positions = array("Q", [EMPTY]) * (2 * len(marks))
-        kept = sorted((position, mark) for mark, position in zip(marks, positions, strict=True) if position != EMPTY)
-        for position, mark in kept:  # in the order they were added, so that equal marks stay in it
-            self._put(mark, position)
+    def chain(self, mark: int) -> Iterator[int]:
+        """Positions in the mark's bucket, newest first."""
+        number = self.heads[mark & (len(self.heads) - 1)]
+        while number:
+            yield self.first + number - 1
+            number = self.links[number - 1]
+
+
+def _unpacked(packed: bytes) -> array[int]:
+    marks = array("Q")
+    marks.frombytes(packed)
+    if _BIG_ENDIAN:
+        marks.byteswap()
+    return marks
+
+
+_BIG_ENDIAN = array("H", [1]).tobytes() == b"\0\1"

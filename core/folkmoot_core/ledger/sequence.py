@@ -6,22 +6,24 @@ batch that could not be written leaves no trace.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from collections.abc import Sequence as Items
 
 from folkmoot_core.entries import GENESIS_PREV
-from folkmoot_core.ledger.envelope import Prepared, take_apart
-from folkmoot_core.ledger.index import Index
+from folkmoot_core.ledger.envelope import Prepared, key_of, take_apart
+from folkmoot_core.ledger.index import Index, Marks
 from folkmoot_core.ledger.tiles import Rows
-from folkmoot_core.ledger.tree import leaf_hash
+from folkmoot_core.ledger.tree import LEAF_PREFIX
 
 
 class Sequence:
     """One log's state. Not for concurrent writers."""
 
-    def __init__(self) -> None:
-        self.rows = Rows()
-        self._index = Index()
+    def __init__(self, rows: Rows | None = None, marks: Marks | None = None) -> None:
+        self.rows = Rows() if rows is None else rows
+        self._index = Index(marks)
+        self._last = self.rows.leaf(len(self.rows) - 1) if len(self.rows) else b""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -34,15 +36,20 @@ class Sequence:
                 return position, found
         return None
 
+    def suspects(self, keys: Items[bytes]) -> list[int]:
+        """Which of these keys may be known, by their place; the others are certainly new."""
+        return self._index.suspects(keys)
+
     def seal(self, batch: Items[Prepared], recorded: str) -> tuple[list[bytes], list[bytes]]:
         """The next entries and their leaf hashes. `prev` is the leaf hash before: link and tree share one hash."""
         size = len(self)
-        prev = self.rows.leaf(size - 1).hex() if size else GENESIS_PREV
+        prev = self._last.hex() if size else GENESIS_PREV
+        stamp, sha256 = recorded.encode(), hashlib.sha256
         entries: list[bytes] = []
         leaves: list[bytes] = []
         for position, prepared in enumerate(batch, size):
-            entry = prepared.encode(position, prev, recorded)
-            leaf = leaf_hash(entry)
+            entry = b'%b%b%b%b","seq":%d,"v":1}' % (prepared.head, stamp, prepared.middle, prev.encode(), position)
+            leaf = sha256(LEAF_PREFIX + entry).digest()  # RFC 6962 §2.1, written out: this loop is the log's serial part
             prev = leaf.hex()
             entries.append(entry)
             leaves.append(leaf)
@@ -50,10 +57,10 @@ class Sequence:
 
     def commit(self, keys: Items[bytes], leaves: Items[bytes]) -> None:
         """The batch is durable."""
-        for position, key in enumerate(keys, len(self)):
-            self._index.add(key, position)
+        self._index.extend(keys)
         self.rows.extend(leaves)
+        self._last = leaves[-1] if leaves else self._last
 
     def accept(self, entries: Items[bytes], leaves: Items[bytes]) -> None:
         """A batch read back from storage. Raises `Invalid` when it does not hold ledger entries."""
-        self.commit([take_apart(entry).key for entry in entries], leaves)
+        self.commit([key_of(entry) for entry in entries], leaves)

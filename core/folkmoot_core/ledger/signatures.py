@@ -12,13 +12,11 @@ from folkmoot_core.ledger.checkpoint import Checkpoint
 from folkmoot_core.ledger.findings import Check, Report
 from folkmoot_core.ledger.note import ED25519, VerifierKey
 from folkmoot_core.ledger.policy import Policy
-from folkmoot_core.ledger.scan import Entry
+from folkmoot_core.ledger.scan import Entry, text
 
 Read = Callable[[str], bytes | None]
 """A file of the log by its path, or None."""
 
-POLICY = "policy"
-MLDSA_VKEY = "log.mldsa.vkey"
 MAX_SHOWN_TIME = 253402300799  # 9999-12-31T23:59:59Z
 
 
@@ -48,7 +46,7 @@ class Keys:
         check = report.check("checkpoint", "size and root are signed by the log's key")
         rules = given
         own = None
-        if given is None and (own := read(POLICY)) is not None:
+        if given is None and (own := read(tiles.POLICY)) is not None:
             rules = _own_policy(check, own)
         witnesses = rules.witnesses if rules is not None else ()
         own_keys = [*self.known, *([self.mldsa] if self.mldsa is not None else [])]
@@ -77,11 +75,13 @@ class Keys:
         try:
             if entry.kind == "log.opened":
                 if position == 0:
-                    self.line.append(rotation.named(entry.facts))
+                    self.line.append(_named(entry))
                 return
-            if not self.line:  # entry 0 is pruned: the statement is then held against the keys that it names itself
-                raise Invalid("entry 0 is not here, so nothing says which keys were before")
-            self.line.append(rotation.check(entry.facts, entry.origin, self.line[-1]))
+            if not self.line:  # entry 0 is pruned: the line begins with the key that the oldest rotation left
+                self.line.append([note.parse_vkey(text(entry.facts.get("previous")))])
+            old = next(key for key in self.line[-1] if key.algorithm == ED25519)
+            statement = entry.facts.get("statement")
+            self.line.append(list(rotation.verify(statement.encode() if isinstance(statement, str) else b"", old, _named(entry))))
             self.last = position
         except FolkmootError as error:
             check.find(f"entry {position}: its keys are not the log's: {error.message}")
@@ -130,8 +130,14 @@ def gather(read: Read, vkey: str | None, given: Policy | None) -> Keys:
     known = [*trusted, *(key for key in beside if key not in trusted and (not names or key.name in names))]
     if any(key.algorithm != ED25519 for key in known):
         raise Invalid("the log's key is an Ed25519 key (type 01); give its ML-DSA-44 key in a policy file")
-    second = read(MLDSA_VKEY)
-    return Keys(known, bool(trusted), _vkey(second, MLDSA_VKEY) if second is not None else None)
+    second = read(tiles.MLDSA_VKEY)
+    return Keys(known, bool(trusted), _vkey(second, tiles.MLDSA_VKEY) if second is not None else None)
+
+
+def _named(entry: Entry) -> list[VerifierKey]:
+    """The keys that an opening or a rotation names, Ed25519 first; raises `Invalid`."""
+    named = [text(entry.facts.get(name)) for name in ("vkey", "mldsa")]
+    return list(rotation.check_keys(entry.origin, [vkey for vkey in named if vkey]))
 
 
 def _vkey(data: bytes, name: str) -> VerifierKey:

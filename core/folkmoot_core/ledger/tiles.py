@@ -1,17 +1,20 @@
 """C2SP tlog-tiles: which tiles a tree has, what they are called, and the tree as rows of tiles that grows by leaf hashes.
 
 A tile is up to 256 consecutive hashes of one row; row ℓ + 1 has one hash for each full tile of row ℓ. Entry bundles follow
-the same numbering as row 0. `Rows` is what the ledger keeps in memory and what a verifier rebuilds from bundles.
+the same numbering as row 0. `Rows` is the tree that the ledger keeps (its rows are files) and that a verifier rebuilds from
+bundles (its rows are in memory).
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from folkmoot_core.errors import Invalid
-from folkmoot_core.ledger.tree import HASH_SIZE, fold, node_hash
+from folkmoot_core.ledger.tree import HASH_SIZE, NODE_PREFIX, fold
 
 WIDTH = 256  # hashes in a full tile
 HEIGHT = 8  # binary levels in a tile
@@ -21,6 +24,8 @@ MAX_INDEX = 2**64 // WIDTH
 
 CHECKPOINT = "checkpoint"
 VKEY = "log.vkey"
+MLDSA_VKEY = "log.mldsa.vkey"
+POLICY = "policy"
 README = "README.txt"
 
 _PATH = re.compile(r"tile/(entries|0|[1-9]\d?)/((?:x\d{3}/){0,6}\d{3})(?:\.p/([1-9]\d{0,2}))?", re.ASCII)
@@ -86,32 +91,64 @@ def paths_of(size: int) -> Iterator[str]:
 
 def tile_root(hashes: bytes) -> bytes:
     """Root of a full tile: the one hash it has in the row above. RFC 6962 §2.1."""
-    row = [hashes[i : i + HASH_SIZE] for i in range(0, len(hashes), HASH_SIZE)]
-    while len(row) > 1:
-        row = [node_hash(row[i], row[i + 1]) for i in range(0, len(row), 2)]
-    return row[0]
+    sha256, pair = hashlib.sha256, 2 * HASH_SIZE
+    while len(hashes) > HASH_SIZE:  # pairs as they lie there: this is half of all hashing, so it copies nothing twice
+        hashes = b"".join([sha256(NODE_PREFIX + hashes[i : i + pair]).digest() for i in range(0, len(hashes), pair)])
+    return hashes
+
+
+class Row(Protocol):
+    """A row of hashes that only grows."""
+
+    def __len__(self) -> int: ...
+
+    def append(self, data: bytes) -> None: ...
+
+    def read(self, first: int, count: int) -> bytes: ...
+
+
+class MemoryRow:
+    """`Row` that nothing keeps."""
+
+    def __init__(self, level: int = 0) -> None:
+        self.level = level
+        self._data = bytearray()
+
+    def __len__(self) -> int:
+        return len(self._data) // HASH_SIZE
+
+    def append(self, data: bytes) -> None:
+        """Further hashes."""
+        self._data += data
+
+    def read(self, first: int, count: int) -> bytes:
+        """`count` hashes from `first` on; fewer where the row ends."""
+        return bytes(self._data[first * HASH_SIZE : (first + count) * HASH_SIZE])
 
 
 class Rows:
-    """A tree as rows of hashes, growing at the right. Not for concurrent writers."""
+    """A tree as rows of hashes, growing at the right. Not for concurrent writers. `row(level)` opens each row."""
 
-    def __init__(self) -> None:
-        self._rows: list[bytearray] = [bytearray()]
+    def __init__(self, row: Callable[[int], Row] = MemoryRow) -> None:
+        self._row = row
+        self._rows: list[Row] = [row(0)]
+        while len(self._rows[-1]) >= WIDTH:
+            self._rows.append(row(len(self._rows)))
 
     def __len__(self) -> int:
         """Leaves."""
-        return len(self._rows[0]) // HASH_SIZE
+        return len(self._rows[0])
 
     def extend(self, leaf_hashes: Sequence[bytes]) -> None:
         """Append leaf hashes; each tile that fills gives one hash to the row above."""
-        self._rows[0] += b"".join(leaf_hashes)
+        self._rows[0].append(b"".join(leaf_hashes))
         level = 0
-        while full := len(self._rows[level]) // (HASH_SIZE * WIDTH):
+        while full := len(self._rows[level]) // WIDTH:
             if level + 1 == len(self._rows):
-                self._rows.append(bytearray())
+                self._rows.append(self._row(level + 1))
             above = self._rows[level + 1]
-            for index in range(len(above) // HASH_SIZE, full):
-                above += tile_root(self._slice(level, index * WIDTH, WIDTH))
+            for index in range(len(above), full):
+                above.append(tile_root(self._slice(level, index * WIDTH, WIDTH)))
             level += 1
 
     def tile(self, tile: Tile) -> bytes | None:
@@ -150,4 +187,4 @@ class Rows:
         return tile_root(hashes)
 
     def _slice(self, level: int, first: int, count: int) -> bytes:
-        return bytes(self._rows[level][first * HASH_SIZE : (first + count) * HASH_SIZE])
+        return self._rows[level].read(first, count)

@@ -15,7 +15,8 @@ from folkmoot_core.ledger import bundle, checkpoint, note
 from folkmoot_core.ledger.checkpoint import Checkpoint
 from folkmoot_core.ledger.note import Ed25519Signer
 
-VECTORS = json.loads((Path(__file__).parents[2] / "vectors/tlog/roots.json").read_text())
+TLOG = Path(__file__).parents[2] / "vectors/tlog"
+VECTORS = json.loads((TLOG / "roots.json").read_text())
 SIGNER = Ed25519Signer.from_seed(VECTORS["name"], bytes.fromhex(VECTORS["seed"]))
 KEY = SIGNER.verifier()
 OTHER = Ed25519Signer.from_seed("other.example/log", b"o" * 32)
@@ -59,6 +60,28 @@ def test_key_and_signature_vectors() -> None:
     assert note.parse_vkey(VECTORS["vkey"]) == KEY
     assert note.parse_vkey(VECTORS["spec_vkey"]).vkey() == VECTORS["spec_vkey"]
     assert SIGNED.decode().endswith(f"\n\n— {VECTORS['name']} {VECTORS['signature_of_size_3']}\n")
+
+
+def test_the_example_of_the_specification_verifies() -> None:
+    opened = note.open_note((TLOG / "note.txt").read_bytes(), [note.parse_vkey(VECTORS["spec_vkey"])])
+    assert opened.text == "This is an example message.\n"
+
+
+def test_a_second_spelling_of_a_signature_is_refused() -> None:
+    assert SIGNED.endswith(b"Y=\n")  # four bits of padding: Y, Z, a and b decode to the same bytes
+    with pytest.raises(Invalid, match="not canonical base64"):
+        note.open_note(SIGNED[:-3] + b"Z=\n", [KEY])
+
+
+def test_all_keys_that_are_asked_for_must_have_signed() -> None:
+    both = POINT.sign([SIGNER, OTHER])
+    keys = [KEY, OTHER.verifier()]
+    assert checkpoint.open_checkpoint(both, keys) == POINT
+    for alone in (SIGNER, OTHER):
+        with pytest.raises(Invalid, match="lacks the signature"):
+            checkpoint.open_checkpoint(POINT.sign([alone]), keys)
+    with pytest.raises(Invalid, match="nobody"):
+        checkpoint.open_checkpoint(both, [])
 
 
 def test_a_checkpoint_comes_back_from_its_note() -> None:
@@ -164,6 +187,21 @@ def test_parsing_vkeys_and_checkpoints_raises_our_error_alone(text: str) -> None
         note.parse_vkey(text)
     with pytest.raises(Invalid):
         checkpoint.parse(text)
+
+
+@pytest.mark.parametrize("text", ["a\ud800\n", "a\x7f\n", "a\r\n"])
+def test_what_no_note_can_hold_is_not_signed(text: str) -> None:
+    with pytest.raises(Invalid, match="control"):
+        note.sign(text, [SIGNER])
+    assert not KEY.verify(text, b"x" * 64)
+
+
+def test_names_that_no_line_can_carry_are_refused() -> None:
+    for name in ("", "a b", "a+b", "a\u00a0b", "a\nb", "a\ud800", "ü" * 128):
+        with pytest.raises(Invalid, match="key name"):
+            Ed25519Signer.from_seed(name, b"o" * 32)
+    with pytest.raises(Invalid, match="line feed"):
+        note.parse_lines("")
 
 
 def test_bounds() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -71,23 +74,32 @@ def test_every_prefix_of_every_size_is_consistent_and_no_other_is() -> None:
                 tree.verify_consistency(old, new, ROOTS[(old + 1) % 101], ROOTS[new], proof)
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 7, 8, 9, 31, 32, 33, 64, 100])
+def accepted(verify: Callable[[list[bytes]], None], proofs: Iterable[list[bytes]]) -> int:
+    """How many of these proofs verify; `pytest.raises` would take longer than the proofs."""
+    count = 0
+    for proof in proofs:
+        with contextlib.suppress(Invalid):
+            verify(proof)
+            count += 1
+    return count
+
+
+@pytest.mark.parametrize("size", SIZES[1:])
 def test_a_changed_byte_or_length_of_an_inclusion_proof_is_refused(size: int) -> None:
     for index in range(size):
         proof = tree.inclusion_proof(index, size, NODES)
         wrong = [*flips(proof), [*proof, LEAVES[0]], [LEAVES[0], *proof], *([proof[:-1], proof[1:]] if proof else [])]
-        for damaged in wrong:
-            with pytest.raises(Invalid):
-                tree.verify_inclusion(index, size, LEAVES[index], damaged, ROOTS[size])
+        verify = partial(tree.verify_inclusion, index, size, LEAVES[index], root=ROOTS[size])
+        assert accepted(verify, [proof, *wrong]) == 1
 
 
-@pytest.mark.parametrize("new", [2, 3, 7, 8, 9, 33, 64, 100])
+@pytest.mark.parametrize("new", SIZES[2:])
 def test_a_changed_byte_or_length_of_a_consistency_proof_is_refused(new: int) -> None:
     for old in range(1, new):
         proof = tree.consistency_proof(old, new, NODES)
-        for damaged in [*flips(proof), [*proof, LEAVES[0]], [LEAVES[0], *proof], proof[:-1], proof[1:]]:
-            with pytest.raises(Invalid):
-                tree.verify_consistency(old, new, ROOTS[old], ROOTS[new], damaged)
+        wrong = [*flips(proof), [*proof, LEAVES[0]], [LEAVES[0], *proof], proof[:-1], proof[1:]]
+        verify = partial(tree.verify_consistency, old, new, ROOTS[old], ROOTS[new])
+        assert accepted(verify, [proof, *wrong]) == 1
 
 
 def test_no_proof_is_made_for_what_the_tree_does_not_have() -> None:

@@ -18,7 +18,8 @@ from folkmoot_runtime.ledger.durable import RealOs, zero_file
 from folkmoot_runtime.ledger.faults import FaultyOs
 from folkmoot_runtime.ledger.interface import Overloaded
 from folkmoot_runtime.ledger.log import Log, Options, open_log
-from folkmoot_runtime.ledger.wal import GENESIS, HEADER, MAGIC, SMALLEST_SEGMENT, LogDamaged
+from folkmoot_runtime.ledger.records import GENESIS, HEADER, MAGIC, LogDamaged
+from folkmoot_runtime.ledger.wal import SMALLEST_SEGMENT
 
 CONDUCTOR = Producer(id="core/conductor")
 NEVER = 3600.0  # a checkpoint interval that no test reaches
@@ -296,17 +297,26 @@ async def test_another_history_than_the_published_one_is_refused(tmp_path: Path)
 
 @pytest.mark.parametrize("name", ["log.key", "origin"])
 async def test_a_log_without_its_identity_is_refused_and_never_gets_another(tmp_path: Path, name: str) -> None:
-    await grown(tmp_path)
-    saved = (tmp_path / name).read_bytes()
-    (tmp_path / name).unlink()
+    await grown(tmp_path / "log")
+    await grown(tmp_path / "other")
+    mine, others = tmp_path / "log" / name, tmp_path / "other" / name
+    mine.unlink()
     with pytest.raises(LogDamaged, match=name):
-        await reopened(tmp_path)
-    assert not (tmp_path / name).exists()
-    (tmp_path / name).write_bytes(saved[:-1] + bytes([saved[-1] ^ 1]))
-    with pytest.raises(LogDamaged):
-        await reopened(tmp_path)
-    (tmp_path / "checkpoint").unlink()
+        await reopened(tmp_path / "log")
+    assert not mine.exists()
+    mine.write_bytes(others.read_bytes())
     with pytest.raises(LogDamaged, match="entry 0"):
+        await reopened(tmp_path / "log")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", b"\xff", b'{"v":1,"kek":"","since":0,"keys":"AAAA"}', b'{"v":1,"kek":"","since":99,"keys":"%b"}']
+)
+async def test_a_key_file_that_is_none_is_refused(tmp_path: Path, content: bytes) -> None:
+    await grown(tmp_path)
+    secret = json.loads((tmp_path / "log.key").read_bytes())["keys"].encode()
+    (tmp_path / "log.key").write_bytes(content.replace(b"%b", secret))
+    with pytest.raises(LogDamaged, match=r"log\.key"):
         await reopened(tmp_path)
 
 

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from folkmoot_core.errors import Invalid
 from folkmoot_core.ledger.tree import leaf_hash
+from folkmoot_runtime.ledger.columns import Columns
 from folkmoot_runtime.ledger.durable import RealOs
-from folkmoot_runtime.ledger.wal import HEADER, PAGE, SMALLEST_SEGMENT, LogDamaged, Wal, _used
+from folkmoot_runtime.ledger.records import HEADER, PAGE, LogDamaged, used
+from folkmoot_runtime.ledger.wal import SMALLEST_SEGMENT, Accept, Wal
 
 SECTOR = 512
 
@@ -21,10 +23,21 @@ def entry(number: int, size: int = 60) -> bytes:
     return b'{"n":%d,"pad":"' % number + b"x" * size + b'"}'
 
 
+def opened(directory: Path, accept: Accept) -> Wal:
+    """A recovered log; closed again when it is refused."""
+    wal = Wal(RealOs(), directory, Columns(RealOs(), directory), SMALLEST_SEGMENT)
+    try:
+        wal.open()
+        wal.recover(accept)
+    except BaseException:
+        wal.close()
+        raise
+    return wal
+
+
 def written(directory: Path, batches: list[list[bytes]]) -> list[tuple[Path, int, int]]:
     """Write batches; for each its file, first byte and end."""
-    wal = Wal(RealOs(), directory, SMALLEST_SEGMENT)
-    wal.recover(lambda *_: None)
+    wal = opened(directory, lambda *_: None)
     spans = []
     for batch in batches:
         wal.append(batch, [leaf_hash(e) for e in batch])
@@ -36,11 +49,11 @@ def written(directory: Path, batches: list[list[bytes]]) -> list[tuple[Path, int
 
 
 def recovered(directory: Path) -> tuple[list[bytes], int]:
-    """What recovery accepts and how much it cut off."""
+    """What recovery from the log alone accepts, and how much it cut off."""
     found: list[bytes] = []
-    wal = Wal(RealOs(), directory, SMALLEST_SEGMENT)
+    (directory / "state").unlink(missing_ok=True)
+    wal = opened(directory, lambda entries, _: found.extend(entries))
     try:
-        wal.recover(lambda entries, _: found.extend(entries))
         assert wal.read(0, wal.size) == found
         return found, wal.repaired
     finally:
@@ -64,8 +77,7 @@ def test_what_was_written_is_read_across_segments(tmp_path: Path) -> None:
     assert len({path for path, _, _ in spans}) > 2
     everything = [e for batch in batches for e in batch]
     assert recovered(tmp_path) == (everything, 0)
-    wal = Wal(RealOs(), tmp_path, SMALLEST_SEGMENT)
-    wal.recover(lambda *_: None)
+    wal = opened(tmp_path, lambda *_: None)
     assert wal.read(15, 200) == everything[15:215]
     assert wal.read(7, 1) == [everything[7]]
     more = [entry(999)]
@@ -184,9 +196,9 @@ def written_once(directory: Path) -> tuple[Path, bytes]:
 )
 def test_zeros_at_the_end_are_not_counted(middle: bytes, after: int, before: int) -> None:
     data = b"x" * before + middle + bytes(after)
-    assert _used(data) == len(data.rstrip(b"\0"))
+    assert used(data) == len(data.rstrip(b"\0"))
 
 
 def test_a_segment_must_hold_an_entry(tmp_path: Path) -> None:
     with pytest.raises(Invalid):
-        Wal(RealOs(), tmp_path, SMALLEST_SEGMENT - 1)
+        Wal(RealOs(), tmp_path, Columns(RealOs(), tmp_path), SMALLEST_SEGMENT - 1)

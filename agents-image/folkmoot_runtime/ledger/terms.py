@@ -1,0 +1,119 @@
+"""How the ledger learns on what terms it publishes, and reaches witnesses: the tenant document, and the broker's door.
+
+The document's `audit` part is asked of the conductor every few seconds and kept on the volume, so that a log that starts knows
+its witness without anybody else. Neither conductor nor broker is waited for by anything but publishing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from pathlib import Path
+from typing import Final, Protocol
+
+from pydantic import ValidationError
+
+from folkmoot_core.document import AuditEntry
+from folkmoot_core.errors import FolkmootError, Invalid, Unavailable
+from folkmoot_core.ledger.fence import Answer
+from folkmoot_core.ledger.witness import MAX_ANSWER
+from folkmoot_runtime.broker.peers import Peer
+from folkmoot_runtime.ledger.durable import Os, replace_file
+
+log = logging.getLogger(__name__)
+POLL_SECONDS: Final = 5.0
+FIRST_SECONDS: Final = 0.5  # while there are none: the first checkpoint waits
+MAX_DOCUMENT: Final = 16 * 1024 * 1024
+FILE: Final = "audit.json"
+
+
+class Follower(Protocol):
+    """What is told of new terms: the log."""
+
+    def follow(self, audit: AuditEntry) -> None: ...
+
+
+class Terms:
+    """Keeps a log's terms current. `path` is the copy on the volume."""
+
+    def __init__(self, conductor: Peer, calls: Os, path: Path, tenant: str) -> None:
+        self._conductor = conductor
+        self._calls = calls
+        self._path = path
+        self._tenant = tenant
+        self._etag = ""
+        self._trouble = ""
+        self.current: AuditEntry | None = None
+
+    def load(self) -> None:
+        """Take the copy from the volume, if there is a usable one."""
+        try:
+            self.current = AuditEntry.model_validate_json(self._path.read_bytes())
+        except FileNotFoundError:
+            return
+        except ValidationError:
+            log.warning("copy of the log's terms is not usable", extra={"path": str(self._path)})
+
+    async def follow_forever(self, follower: Follower) -> None:
+        """Hand them on, now and whenever they change."""
+        if self.current is not None:
+            _hand_on(follower, self.current)
+        while True:
+            try:
+                if await self._refresh() and self.current is not None:
+                    _hand_on(follower, self.current)
+                self._trouble = ""
+            except FolkmootError as error:
+                if error.message != self._trouble:  # once per trouble, not every five seconds
+                    log.warning("no news of the log's terms", extra={"detail": error.message})
+                self._trouble = error.message
+            await asyncio.sleep(POLL_SECONDS if self.current is not None else FIRST_SECONDS)
+
+    async def _refresh(self) -> bool:
+        headers = {"If-None-Match": self._etag} if self._etag else {}
+        response = await self._conductor.request("GET", "/v1/document", headers=headers)
+        if response.status_code == 304:
+            return False
+        if response.status_code != 200 or len(response.content) > MAX_DOCUMENT:
+            raise Unavailable(f"conductor answered {response.status_code} to GET /v1/document")
+        found = _audit(response.content, self._tenant)
+        self._etag = response.headers.get("ETag", "")
+        if found == self.current:
+            return False
+        self.current = found
+        await asyncio.to_thread(replace_file, self._calls, self._path, found.model_dump_json().encode())
+        return True
+
+
+class BrokerTransport:
+    """`witnesses.Transport` through the broker, which alone has a way out."""
+
+    def __init__(self, broker: Peer) -> None:
+        self._broker = broker
+
+    async def add_checkpoint(self, witness: str, body: bytes) -> Answer:
+        """See `Transport.add_checkpoint`."""
+        headers = {"Content-Type": "text/plain; charset=utf-8"}
+        response = await self._broker.request("POST", f"/v1/witnesses/{witness}/add-checkpoint", body=body, headers=headers)
+        content_type = response.headers.get("Content-Type", "")
+        if content_type.startswith("application/problem+json"):  # the broker's own word, not the witness's
+            raise Unavailable(f"the broker does not reach it ({response.status_code})")
+        return Answer(response.status_code, content_type, response.content[: MAX_ANSWER + 1])
+
+
+def _hand_on(follower: Follower, audit: AuditEntry) -> None:
+    try:
+        follower.follow(audit)
+    except Invalid as error:
+        log.error("the log's terms cannot be used; the old ones stay", extra={"detail": error.message})
+
+
+def _audit(content: bytes, tenant: str) -> AuditEntry:
+    try:
+        value = json.loads(content)
+        if value["tenant"] != tenant:
+            raise Invalid(f"the conductor handed out a document of another tenant than {tenant}")
+        return AuditEntry.model_validate(value["audit"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise Invalid("the conductor answered something else than a tenant document") from error
