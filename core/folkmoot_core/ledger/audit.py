@@ -1,208 +1,205 @@
-"""Verification of a whole log from its files alone, with a report in plain words. Used by `folkmoot verify`.
+"""Verification of a whole log from its files alone, with a report in plain words. Used by `folkmoot verify` and `folkmoot ledger`.
 
 Everything read is hostile until the root of the recomputed tree equals the one in a checkpoint signed by the key. Obligations,
-numbered here and at the steps: 1. the checkpoint is signed by the key, under the key's own origin; 2. every bundle is there and
-well-formed; 3. each entry is canonical JSON with its own position, the hash of the entry before and this log's origin; 4. no
-producer's id occurs twice; 5. the first entry, and no other, opens the log and names tenant and key; 6. nothing follows a
-closing; 7. every tile is byte for byte what the entries give; 8. the root is the checkpoint's. The caller still owes: that the
-key is the right one, and that a checkpoint seen earlier is a prefix of this one.
+numbered here and at the steps: 1. the checkpoint is signed by the key, under the key's own origin, and by the log's ML-DSA-44 key
+where it has one; no known signature on it is false; 2. every bundle is there and well-formed, or pruned as an entry says, its
+leaf hashes still there; 3. each entry is canonical JSON with its own position, the hash of the entry before and this log's
+origin; 4. no producer's id occurs twice; 5. the first entry, and no other, opens the log and names tenant and key, and each
+change of keys is signed by the keys before; 6. nothing follows a closing; 7. every tile is byte for byte what the entries give;
+8. the root is the checkpoint's; 9. the policy's quorum of witnesses cosigned; 10. a checkpoint seen earlier is a prefix of this
+one. The caller still owes: that key and policy are the right ones.
 """
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass, field
-from typing import Any
+from typing import NamedTuple
 
-from folkmoot_core.canonical import canonical_json
-from folkmoot_core.entries import GENESIS_PREV, TYPE_PREFIX
-from folkmoot_core.errors import FolkmootError, Invalid, Missing
-from folkmoot_core.ledger import bundle, checkpoint, tiles
+from folkmoot_core.errors import FolkmootError, Invalid
+from folkmoot_core.ledger import bundle, chain, signatures, tiles
+from folkmoot_core.ledger.chain import Chain, Look
 from folkmoot_core.ledger.checkpoint import Checkpoint
-from folkmoot_core.ledger.note import VerifierKey, parse_vkey
-from folkmoot_core.ledger.tiles import ENTRIES, Rows, Tile
-from folkmoot_core.ledger.tree import leaf_hash
+from folkmoot_core.ledger.findings import Check, Report
+from folkmoot_core.ledger.policy import Policy
+from folkmoot_core.ledger.scan import Entry
+from folkmoot_core.ledger.signatures import Keys, Read
+from folkmoot_core.ledger.tiles import ENTRIES, WIDTH, Rows, Tile
+from folkmoot_core.ledger.tree import HASH_SIZE
 
-Read = Callable[[str], bytes | None]
-"""A file of the log by its path, or None."""
+__all__ = ["Check", "Checkpoint", "Job", "Read", "Report", "Seen", "Trust", "Verified", "look_at", "verify_log"]
 
-MAX_FINDINGS = 20  # of each check; the rest is counted
+LEDGER = "core/ledger"
+Watch = Callable[[int, Entry, bytes], None]
+"""Is told each entry that could be read, with its position and leaf hash. What it is told is proved only if the report is ok."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A checkpoint that was verified earlier."""
+
+    origin: str
+    size: int
+    root: bytes
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What the caller believes from elsewhere than the log."""
+
+    vkey: str | None = None
+    origin: str | None = None
+    policy: Policy | None = None
+    seen: Seen | None = None
+
+
+class Job(NamedTuple):
+    """One bundle to look at; `raw` is None where it is missing, `hashes` then its row of leaf hashes, or None too."""
+
+    tile: Tile
+    raw: bytes | None
+    hashes: bytes | None
+    origin: str
+    wanted: Set[str]
+    keep: bool
+
+
+Run = Callable[[Callable[[Job], "Look | str"], Iterable[Job]], Iterator["Look | str"]]
 
 
 @dataclass
-class Check:
-    """One thing that was looked at. It holds when nothing was found."""
+class Verified:
+    """A report, with the tree that it is about."""
 
-    name: str
-    says: str
-    """What it proves when it holds."""
-    findings: list[str] = field(default_factory=list)
-    total: int = 0
-
-    @property
-    def ok(self) -> bool:
-        """Whether it holds."""
-        return self.total == 0
-
-    def find(self, what: str) -> None:
-        """It does not hold, because."""
-        self.total += 1
-        if len(self.findings) < MAX_FINDINGS:
-            self.findings.append(what)
+    report: Report
+    rows: Rows = field(default_factory=Rows)
+    keys: Keys | None = None
+    anchors: list[tuple[int, Entry]] = field(default_factory=list)
+    """Entries about timestamps, for whoever can check those."""
 
 
-@dataclass
-class Report:
-    """What verification found."""
+def verify_log(  # noqa: PLR0913 - all but the first two are for callers with something special
+    read: Read, trust: Trust = Trust(), *, wanted: Set[str] = frozenset(), watch: Watch | None = None, run: Run = map,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Verified:  # fmt: skip
+    """Check all obligations. Raises `Missing` when there is no log to check, `Invalid` for a key that is none.
 
-    key: VerifierKey
-    key_given: bool
-    """The key came from elsewhere than the log itself."""
-    checkpoint: Checkpoint | None = None
-    checks: list[Check] = field(default_factory=list)
-    types: Counter[str] = field(default_factory=Counter)
-    producers: Counter[str] = field(default_factory=Counter)
-    first: str = ""
-    last: str = ""
-    tenant: str = ""
-    commitments: set[str] = field(default_factory=set)
-    """Salted commitments that entries carry, for openings to be held against."""
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def ok(self) -> bool:
-        """Every check holds."""
-        return all(check.ok for check in self.checks)
-
-    def check(self, name: str, says: str) -> Check:
-        """Begin a check."""
-        self.checks.append(Check(name, says))
-        return self.checks[-1]
-
-    def as_json(self) -> dict[str, Any]:
-        """For programs."""
-        point = self.checkpoint
-        return {
-            "ok": self.ok, "origin": point.origin if point else "", "size": point.size if point else 0,
-            "root": point.root.hex() if point else "", "key": self.key.vkey(), "keyGiven": self.key_given, "tenant": self.tenant,
-            "first": self.first, "last": self.last, "types": dict(sorted(self.types.items())),
-            "producers": dict(sorted(self.producers.items())), "notes": self.notes,
-            "checks": [{"name": c.name, "ok": c.ok, "says": c.says, "found": c.total, "findings": c.findings} for c in self.checks],
-        }  # fmt: skip
+    `wanted` are commitments to look for; `run` is `map`, or one that looks at several bundles at a time, in order.
+    """
+    keys = signatures.gather(read, trust.vkey, trust.policy)
+    report = Report(keys.known[0], keys.given)
+    found = Verified(report, keys=keys)
+    report.checkpoint = keys.open(report, read, trust.origin, trust.policy)  # 1, 9
+    if report.checkpoint is None:
+        return found
+    walk = _Walk(found, read, report.checkpoint, watch)
+    walk.entries(run, wanted, progress)
+    _check_tiles(report, report.checkpoint, found.rows, read)
+    if trust.seen is not None:
+        _check_seen(report, report.checkpoint, found.rows, trust.seen)
+    return found
 
 
-def verify_log(read: Read, vkey: str | None, origin: str | None = None) -> Report:
-    """Check all obligations. Raises `Missing` when there is no log to check, `Invalid` for a key that is none."""
-    published = read(tiles.VKEY)
-    if vkey is None and published is None:
-        raise Missing(f"no key: the log has no {tiles.VKEY}, and none was given")
-    report = Report(parse_vkey(vkey if vkey is not None else (published or b"").decode(errors="replace")), vkey is not None)
-    signed = read(tiles.CHECKPOINT)
-    if signed is None:
-        raise Missing("no checkpoint: expected a log as a static directory (checkpoint, tile/…), as `evidence` exports it")
-    signature = report.check("checkpoint", "size and root are signed by the log's key")
+def look_at(job: Job) -> Look | str:
+    """One bundle, or why it cannot be read. Depends on nothing else, so it may run in another process."""
+    if job.raw is None:
+        return f"{job.tile.path()} is missing"
     try:
-        report.checkpoint = checkpoint.open_checkpoint(signed, report.key, origin)  # 1
-    except Invalid as error:
-        signature.find(error.message)
-        return report
-    rows = _read_entries(report, report.checkpoint, read)
-    _check_tiles(report, report.checkpoint, rows, read)
-    return report
+        entries = bundle.decode(job.raw, job.tile.width)  # 2
+    except FolkmootError as error:
+        return f"{job.tile.path()}: {error.message}"
+    return chain.look(entries, job.tile.index * WIDTH, job.origin, job.wanted, keep=job.keep)
 
 
-def _read_entries(report: Report, point: Checkpoint, read: Read) -> Rows:
-    whole = report.check("entries", f"all {point.size} entries are there")
-    chain = _Chain(report, point.origin)
-    rows = Rows()
-    for tile in tiles.tiles_of(point.size):
+class _Walk:
+    """One pass over the entries."""
+
+    def __init__(self, found: Verified, read: Read, point: Checkpoint, watch: Watch | None) -> None:
+        self._found = found
+        self._read = read
+        self._point = point
+        self._watch = watch
+        self._whole = found.report.check("entries", f"all {point.size} entries are there")
+        self._chain = Chain(found.report, self._turn)
+        self._gone = 0
+        """End of the last bundle that is missing."""
+        self._hole = False
+
+    def entries(self, run: Run, wanted: Set[str], progress: Callable[[int, int], None]) -> None:
+        """Follow them to the end, or to the first hole that cannot be bridged."""
+        queue: list[Job] = []  # looked at and not yet taken: as long as `run` is wide
+        for seen in run(look_at, self._jobs(wanted, queue)):
+            job = queue.pop(0)
+            if isinstance(seen, Look):
+                self._take(seen)
+            elif job.raw is None and job.hashes is not None:
+                self._bridge(job, job.hashes)
+            else:
+                self._whole.find(seen)
+                self._hole = True
+                break  # nothing behind a hole can be placed
+            progress(len(self._found.rows), self._point.size)
+        report = self._found.report
+        if self._gone and report.pruned < self._gone:
+            self._whole.find(
+                f"bundles of entries below {self._gone} are missing, and no retention.pruned entry says that they may be"
+                + (f" (only those below {report.pruned})" if report.pruned else "")
+            )
+        self._chain.end(self._point.size, self._again)
+        if self._found.keys is not None and not self._hole:
+            self._found.keys.end(report)
+
+    def _jobs(self, wanted: Set[str], queue: list[Job]) -> Iterator[Job]:
+        for tile in bundles_of(self._point.size):
+            raw = _fetch(self._read, tile)
+            # Only a whole bundle can be pruned: the last one holds the entry that says so, or a later one.
+            row = None if raw is not None or tile.width < WIDTH else _fetch(self._read, Tile(0, tile.index))
+            hashes = row if row is not None and len(row) == WIDTH * HASH_SIZE else None
+            queue.append(Job(tile, raw, hashes, self._point.origin, wanted, self._watch is not None))
+            yield queue[-1]
+
+    def _take(self, seen: Look) -> None:
+        self._chain.follow(seen)
+        self._found.rows.extend(seen.leaves)
+        if self._watch is not None:
+            for position, (entry, leaf) in enumerate(zip(seen.entries, seen.leaves, strict=True), seen.first):
+                if entry is not None:
+                    self._watch(position, entry, leaf)
+
+    def _bridge(self, job: Job, hashes: bytes) -> None:
+        self._gone = (job.tile.index + 1) * WIDTH
+        leaves = [hashes[i : i + HASH_SIZE] for i in range(0, len(hashes), HASH_SIZE)]
+        self._found.rows.extend(leaves)
+        self._chain.skip(leaves[-1])
+
+    def _turn(self, position: int, entry: Entry) -> None:
+        report, keys, data = self._found.report, self._found.keys, entry.facts
+        if entry.kind == "log.opened" and position == 0:
+            report.tenant = str(data.get("tenant", ""))[:60]
+        if entry.kind in ("log.opened", "log.key.rotated") and keys is not None:
+            keys.turn(report, position, entry)  # 5
+        elif entry.kind == "retention.pruned" and entry.obs.id == LEDGER:
+            minimum = data.get("minimum")
+            if isinstance(minimum, int) and 0 <= minimum <= position:
+                report.pruned = max(report.pruned, minimum)
+        elif entry.kind == "erasure":
+            report.erasures.add(position)
+        elif entry.kind == "anchor":
+            self._found.anchors.append((position, entry))
+
+    def _again(self) -> Iterator[tuple[int, Entry]]:
+        for job in self._jobs(frozenset(), []):
+            seen = look_at(job._replace(keep=True))
+            if isinstance(seen, Look):
+                yield from ((seen.first + i, entry) for i, entry in enumerate(seen.entries) if entry is not None)
+
+
+def bundles_of(size: int) -> Iterator[Tile]:
+    """The entry bundles of a log of this size, in order."""
+    for tile in tiles.tiles_of(size):
         if tile.level != ENTRIES:
-            break
-        try:
-            entries = bundle.decode(_fetch(read, tile), tile.width)  # 2
-        except FolkmootError as error:
-            whole.find(f"{tile.path()}: {error.message}")
-            break  # nothing behind a hole can be placed
-        for entry in entries:
-            chain.follow(entry)
-        rows.extend([leaf_hash(entry) for entry in entries])
-    chain.end(point.size)
-    return rows
-
-
-class _Chain:
-    """Follows the entries in order."""
-
-    def __init__(self, report: Report, origin: str) -> None:
-        self._report = report
-        self._origin = origin
-        self._position = 0
-        self._previous = GENESIS_PREV
-        self._ids: set[tuple[str, str]] = set()
-        self._closed_at: int | None = None
-        self._links = report.check("links", "each entry carries its position, its log and the hash of the entry before it")
-        self._once = report.check("ids", "no producer's id was recorded twice")
-        self._opened = report.check("opening", "entry 0 opens the log and names its key; nothing follows a closing")
-
-    def follow(self, entry: bytes) -> None:
-        """The next entry's bytes."""
-        position, previous = self._position, self._previous
-        self._position, self._previous = position + 1, leaf_hash(entry).hex()
-        try:
-            value = json.loads(entry)
-            canonical = canonical_json(value) == entry
-            found = (value["v"], value["seq"], value["prev"], value["origin"])
-            ce, producer = value["ce"], value["obs"]["id"]
-            kind, identity, recorded = str(ce["type"]), (str(ce["source"]), str(ce["id"])), str(ce["recordedtime"])
-            commitment = value["payload"]["commit"] if "payload" in value else None
-        except (ValueError, KeyError, TypeError, RecursionError, FolkmootError):
-            self._links.find(f"entry {position}: not a ledger entry")
             return
-        if not canonical:  # 3
-            self._links.find(f"entry {position}: its JSON is not canonical, so two readers may read it differently")
-        for name, is_, expected in zip(
-            ("v", "seq", "prev", "origin"), found, (1, position, previous, self._origin), strict=True
-        ):  # fmt: skip
-            if is_ != expected or isinstance(is_, bool):
-                self._links.find(f"entry {position}: {name} is {str(is_)[:80]!r}; expected {str(expected)!r}")
-        if identity in self._ids:  # 4
-            self._once.find(f"entry {position}: {identity[0]} recorded id {identity[1][:80]!r} before")
-        self._ids.add(identity)
-        if isinstance(commitment, str):
-            self._report.commitments.add(commitment)
-        self._count(position, kind, str(producer), recorded)
-        self._check_ends(position, kind, value)
-
-    def _count(self, position: int, kind: str, producer: str, recorded: str) -> None:
-        report = self._report
-        report.types[kind.removeprefix(TYPE_PREFIX).removesuffix(".v1")[:60]] += 1
-        report.producers[producer[:60]] += 1
-        report.first = recorded[:40] if position == 0 else report.first
-        report.last = recorded[:40]
-
-    def _check_ends(self, position: int, kind: str, value: dict[str, Any]) -> None:
-        opening = kind == f"{TYPE_PREFIX}log.opened.v1"
-        if opening != (position == 0):  # 5
-            self._opened.find(f"entry {position}: {'a second opening' if opening else f'is {kind[:60]!r}, not the opening'}")
-        elif opening:
-            data = value.get("data")
-            named = data.get("vkey") if isinstance(data, dict) else None
-            self._report.tenant = str(data.get("tenant", ""))[:60] if isinstance(data, dict) else ""
-            if named != self._report.key.vkey():
-                self._opened.find("entry 0 names another key than the one that signed the checkpoint")
-        if self._closed_at is not None:  # 6
-            self._opened.find(f"entry {position} follows the closing in entry {self._closed_at}")
-        if kind == f"{TYPE_PREFIX}log.closed.v1":
-            self._closed_at = position
-
-    def end(self, size: int) -> None:
-        """All that could be read was followed."""
-        if size == 0:
-            self._opened.find("the log is empty: it was never opened")
-        if self._closed_at is not None:
-            self._report.notes.append(f"the log is closed; entry {self._closed_at} says so")
+        yield tile
 
 
 def _check_tiles(report: Report, point: Checkpoint, rows: Rows, read: Read) -> None:
@@ -211,12 +208,10 @@ def _check_tiles(report: Report, point: Checkpoint, rows: Rows, read: Read) -> N
         for tile in tiles.tiles_of(point.size):
             if tile.level == ENTRIES:
                 continue
-            try:
-                same = _fetch(read, tile) == rows.tile(tile)  # 7
-            except Missing as error:
-                proof.find(error.message)
-                continue
-            if not same:
+            data = _fetch(read, tile)
+            if data is None:
+                proof.find(f"{tile.path()} is missing")
+            elif data != rows.tile(tile):  # 7
                 proof.find(f"{tile.path()} differs from what the entries give")
     else:
         proof.find("not checked: entries are missing")
@@ -227,15 +222,32 @@ def _check_tiles(report: Report, point: Checkpoint, rows: Rows, read: Read) -> N
         )
 
 
-def _fetch(read: Read, tile: Tile) -> bytes:
+def _check_seen(report: Report, point: Checkpoint, rows: Rows, seen: Seen) -> None:
+    """10. The whole tree is here, so no proof is needed: its first `seen.size` leaves must have the root seen then."""
+    history = report.check("history", f"the log extends what was verified earlier, {seen.size} entries")
+    if seen.origin != point.origin:
+        history.find(f"the state is of log {seen.origin[:80]!r}, not of {point.origin!r}: give the state file of this log")
+    elif point.size < seen.size:
+        history.find(
+            f"the log has shrunk: {seen.size} entries were verified earlier, now there are {point.size}; entries were lost"
+        )
+    elif len(rows) < seen.size or rows.root(seen.size) != seen.root:
+        history.find(
+            f"the log was forked or rewritten: its first {seen.size} entries are not those that were verified earlier "
+            f"(root then {seen.root.hex()})"
+        )
+
+
+def _fetch(read: Read, tile: Tile) -> bytes | None:
     """A tile or bundle; where a partial one is gone, the beginning of the full one (tlog-tiles, Partial Tiles)."""
     data = read(tile.path())
-    if data is None and tile.width < tiles.WIDTH:
+    if data is None and tile.width < WIDTH:
         data = read(Tile(tile.level, tile.index).path())
         if data is not None and tile.level != ENTRIES:
-            data = data[: tile.width * 32]
-        elif data is not None:
-            data = bundle.encode(bundle.decode(data)[: tile.width])
-    if data is None:
-        raise Missing(f"{tile.path()} is missing")
+            return data[: tile.width * HASH_SIZE]
+        if data is not None:
+            try:
+                return bundle.encode(bundle.decode(data)[: tile.width])
+            except Invalid:
+                return data  # it is refused where it is read
     return data
