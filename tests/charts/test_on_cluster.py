@@ -273,7 +273,10 @@ def test_a_system_controller_is_let_through(guarded: Kubectl) -> None:
 # One label at a time: of a pod that carries both, the API server names whichever policy it asked first.
 @pytest.mark.parametrize(
     ("label", "sentence"),
-    [(names.LABEL_MANAGED_BY, "the Folkmoot operator alone"), (names.LABEL_TENANT, "the operator alone sets, changes and removes them")],
+    [
+        (names.LABEL_MANAGED_BY, "the Folkmoot operator alone"),
+        (names.LABEL_TENANT, "the operator alone sets, changes and removes them"),
+    ],
 )
 def test_nobody_else_makes_such_a_pod(label: str, sentence: str, guarded: Kubectl) -> None:
     assert guarded("create", "--dry-run=server", "-f", "-", stdin=pod(**OURS)).returncode != 0

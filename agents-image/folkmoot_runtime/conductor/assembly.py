@@ -23,13 +23,16 @@ from folkmoot_runtime.conductor.callers import Callers
 from folkmoot_runtime.conductor.checks import Checks, Sandbox
 from folkmoot_runtime.conductor.documents import Documents
 from folkmoot_runtime.conductor.driver import Driver
+from folkmoot_runtime.conductor.erasure import Erasures
 from folkmoot_runtime.conductor.evidence import Evidence
 from folkmoot_runtime.conductor.feed import Feed
+from folkmoot_runtime.conductor.holds import Holds
 from folkmoot_runtime.conductor.journal import Journal
 from folkmoot_runtime.conductor.keyring import Keyring
 from folkmoot_runtime.conductor.mail import Mail
 from folkmoot_runtime.conductor.notary import Ledger, Notary
 from folkmoot_runtime.conductor.people_door import PeopleDoor
+from folkmoot_runtime.conductor.privacy_door import PrivacyDoor
 from folkmoot_runtime.conductor.probing import Probing
 from folkmoot_runtime.conductor.reports import Operator, Presence, Reporter
 from folkmoot_runtime.conductor.runner import Parts, Protocols
@@ -101,6 +104,8 @@ class Conductor:
             self.store, self.sessions, self.documents, self.presence, self.feed, peers.ledger, peers.operator
         )  # fmt: skip
         self.mail = Mail(peers.bus, self.tasks, self.presence)
+        self.erasures = Erasures(self.store, self.vault, self.artefacts, self.notary, self.feed, clock)
+        self.holds = Holds(self.store, self.notary, clock)
         self._evidence = Evidence(self.store, self.artefacts, self.notary)
         self._peers = peers
         self._tenant = options.tenant
@@ -120,6 +125,8 @@ class Conductor:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.vault.learn_origin(self._peers.ledger.read))
             group.create_task(self.documents.record_forever())
+            group.create_task(self.holds.run())
+            group.create_task(self.erasures.run())
             group.create_task(self.mail.run())
             group.create_task(self.sessions.run())
             group.create_task(self.sessions.tidy_forever())
@@ -147,7 +154,7 @@ class Conductor:
             callers, self.sessions, self.documents, self.artefacts, self.store, self.presence, self.reporter, self._peers.endpoints
         )  # fmt: skip
         people = PeopleDoor(callers, self.sessions, self.store, self.feed, self._evidence)
-        return service_door(agents, people, self.ready)
+        return service_door(agents, people, PrivacyDoor(callers, self.erasures, self.holds), self.ready)
 
     def _keys_context(self) -> str:
         """What data keys are bound to while the log's origin is not known."""

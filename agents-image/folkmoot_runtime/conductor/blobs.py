@@ -62,8 +62,7 @@ class Artefacts:
         if len(content) > MAX_BLOB:
             raise LimitReached(f"artefact has {len(content)} bytes; at most {MAX_BLOB} are stored", reason="ArtifactTooLarge")
         name = digest_of(content)
-        ref = await self._store.run(sealed_rows.subject_of, session)
-        known = await self._store.run(sealed_rows.find_artefact, name, ref)
+        ref, known = await self._store.run(sealed_rows.locate, session, name)
         if known is not None:
             if not await self._in_thread(_is_whole, self._path(known.sealed), known.sealed):
                 await self._store.run(sealed_rows.drop_artefact, known.sealed)  # putting content again heals a damaged file
@@ -75,15 +74,18 @@ class Artefacts:
     async def get(self, name: str, ref: str | None = None) -> bytes:
         """Content of a digest, checked; `ref`: as this subject has it. Raises `Missing`, or `Unavailable` when the file no longer
         is what it was."""
-        return (await self.open(name, ref)).content
-
-    async def open(self, name: str, ref: str | None = None) -> Opened:
-        """Content and the secret that its commitments' salts are made from."""
         _check_digest(name)
         found = await self._store.run(sealed_rows.find_artefact, name, ref)
         if found is None:
             raise Missing(f"artefact {name} is not in this tenant's store; put it first")
-        return await self.unseal(found)
+        return (await self.unseal(found)).content
+
+    async def opened_for(self, session: str, name: str) -> tuple[str, Opened]:
+        """The subject of a session, and that subject's content with the secret that its commitments' salts are made from."""
+        ref, found = await self._store.run(sealed_rows.locate, session, name)
+        if found is None:
+            raise Missing(f"artefact {name} is not in the store of session {session}; put it first")
+        return ref, await self.unseal(found)
 
     async def unseal(self, artefact: Artefact) -> Opened:
         """What a row points to."""

@@ -106,7 +106,9 @@ def open_keyring(directory: Path, given: Path | None, known: str | None) -> File
             raise Unavailable(f"{path}: the key-encryption key is not there; mount or restore it", reason="KekMissing")
         kek = _create(path, secrets.token_bytes(sealing.KEY))
     elif given is None and path.stat().st_mode & 0o007:  # the kubelet gives what lies on a volume to the pod's group as well
-        raise Unavailable(f"{path}: everybody may read the key-encryption key; expected mode 0600: chmod 600 it", reason="KekExposed")
+        raise Unavailable(
+            f"{path}: everybody may read the key-encryption key; expected mode 0600: chmod 600 it", reason="KekExposed"
+        )
     ring = FileKeyring(kek, directory)
     if known not in (None, ring.id):
         raise Unavailable(

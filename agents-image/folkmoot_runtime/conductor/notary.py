@@ -17,7 +17,7 @@ from folkmoot_core.canonical import commit
 from folkmoot_core.document import TenantDocument
 from folkmoot_core.entries import Actor, EntryRequest, EntryType, Payload, Receipt, new_entry
 from folkmoot_core.errors import Forbidden, LimitReached, Unauthorized, Unavailable
-from folkmoot_runtime.conductor import rows, sealed_rows
+from folkmoot_runtime.conductor import rows
 from folkmoot_runtime.conductor.blobs import Artefacts
 from folkmoot_runtime.conductor.sealed_rows import Opening
 from folkmoot_runtime.conductor.store import Store
@@ -90,8 +90,7 @@ class Notary:
             return
         payload, opening, data = None, None, dict(fact.data)
         if fact.commits_to:
-            ref = await self._store.run(sealed_rows.subject_of, fact.session)
-            opened = await self._artefacts.open(fact.commits_to, ref)
+            ref, opened = await self._artefacts.opened_for(fact.session, fact.commits_to)
             commitment = commit(sealing.salt(opened.secret, fact.id), opened.content)
             opening = Opening(commitment, fact.id, ref, fact.commits_to, fact.session)
             payload = Payload(commit=commitment, size=len(opened.content), media=fact.media)

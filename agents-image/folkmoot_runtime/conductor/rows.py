@@ -131,7 +131,19 @@ def insert_session(  # noqa: PLR0913 - the columns of a row
 
 
 _COLUMNS = frozenset(
-    {"body", "document", "previous", "previous_commit", "cancelled", "ending", "note", "note_commit", "finished_ms", "reported"}
+    {
+        "body",
+        "inputs",
+        "document",
+        "previous",
+        "previous_commit",
+        "cancelled",
+        "ending",
+        "note",
+        "note_commit",
+        "finished_ms",
+        "reported",
+    }
 )
 
 

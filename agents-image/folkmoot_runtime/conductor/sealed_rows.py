@@ -130,7 +130,9 @@ def put_artefact(db: sqlite3.Connection, session: str, artefact: Artefact, now_m
     """Content is sealed and on disk, and this session needs it. If it was there already, that one counts. Raises `Conflict` when
     the session, or the key, was erased meanwhile."""
     if subject_of(db, session) != artefact.ref or get_key(db, artefact.ref, artefact.month) is None:
-        raise Conflict(f"the key that content of session {session} was sealed under is gone; store it again", reason="KeyDestroyed")
+        raise Conflict(
+            f"the key that content of session {session} was sealed under is gone; store it again", reason="KeyDestroyed"
+        )
     sql = """INSERT INTO artefacts (ref, digest, size, sealed, month, created_ms) VALUES (?, ?, ?, ?, ?, ?)
              ON CONFLICT (digest, ref) WHERE erasing IS NULL DO UPDATE SET created_ms = excluded.created_ms"""
     db.execute(sql, (*artefact, now_ms))
@@ -161,6 +163,12 @@ def find_artefact(db: sqlite3.Connection, digest: str, ref: str | None = None) -
     sql = "SELECT ref, digest, size, sealed, month FROM artefacts WHERE digest = ? AND (?2 IS NULL OR ref = ?2) AND erasing IS NULL LIMIT 1"
     row = db.execute(sql, (digest, ref)).fetchone()
     return Artefact(*row) if row else None
+
+
+def locate(db: sqlite3.Connection, session: str, digest: str) -> tuple[str, Artefact | None]:
+    """The subject of a session, and that subject's content of a digest."""
+    ref = subject_of(db, session)
+    return ref, find_artefact(db, digest, ref)
 
 
 def reference(db: sqlite3.Connection, session: str, digests: Iterable[str]) -> None:

@@ -62,7 +62,10 @@ class Vault:
         known = await self._store.run(rows.get_meta, _KEK_ID)
         if self._ring is None:
             self._ring = await self.in_thread(open_keyring, self._options.directory, self._options.kek_file, known)
-        await self._store.run(rows.set_meta, _KEK_ID, self._ring.id)
+        if known not in (None, self._ring.id):
+            raise Unavailable("the keyring is another one than sealed this volume's content; name that one", reason="KekMismatch")
+        if known is None:
+            await self._store.run(rows.set_meta, _KEK_ID, self._ring.id)
 
     async def learn_origin(self, read: Callable[[str], Any]) -> None:
         """Find out, once, the origin of the tenant's log, which keys made from then on are bound to."""

@@ -38,7 +38,9 @@ class Continues(Spec):
 
 
 _ORDERED = ("target", "task", "inputs", "continues", "subject")
-SubjectName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._:-]*[A-Za-z0-9])?$", min_length=1, max_length=64)]
+SubjectName = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._:-]*[A-Za-z0-9])?$", min_length=1, max_length=64)
+]
 
 
 class SessionSpec(Spec):
