@@ -117,17 +117,17 @@ class Erasures:
         known = await self._store.run(privacy_rows.get_erasure, erasure.id)
         intent = known.view.intent if known is not None else None
         outcome = await self._end(row, {"intent": intent})
-        await self._store.run(privacy_rows.advance, erasure.id, "done", **outcome)
+        await self._store.run(privacy_rows.advance, erasure.id, "done", outcome=outcome)
         log.info("erased", extra={"erasure": erasure.id, "subject_ref": erasure.subject_ref, "commitments": erasure.count})
 
-    async def _end(self, row: ErasureRow, data: dict[str, Any]) -> dict[str, int]:
+    async def _end(self, row: ErasureRow, data: dict[str, Any]) -> int | None:
         """Position of the last entry. A log that was closed meanwhile has the announcement, which must do."""
         try:
-            return {"outcome": await self._notary.put(_fact(row, "done", data))}  # 6
+            return await self._notary.put(_fact(row, "done", data))  # 6
         except Conflict as error:
             if error.reason != "LogClosed":
                 raise
-            return {}
+            return None
 
 
 def _fact(row: ErasureRow, stage: str, more: dict[str, Any]) -> Fact:

@@ -222,10 +222,12 @@ def unfinished_erasures(db: sqlite3.Connection) -> list[ErasureRow]:
     return [_erasure(row) for row in db.execute(f"{_ERASURE} WHERE state <> 'done' ORDER BY asked_ms, id")]
 
 
-def advance(db: sqlite3.Connection, erasure_id: str, state: str, **positions: int) -> None:
+def advance(
+    db: sqlite3.Connection, erasure_id: str, state: str, *, intent: int | None = None, outcome: int | None = None
+) -> None:
     """The next state, with the position of an entry that is durable now."""
     sql = "UPDATE erasures SET state = ?, intent = COALESCE(?, intent), outcome = COALESCE(?, outcome) WHERE id = ?"
-    db.execute(sql, (state, positions.get("intent"), positions.get("outcome"), erasure_id))
+    db.execute(sql, (state, intent, outcome, erasure_id))
 
 
 def destroy_rows(db: sqlite3.Connection, erasure: ErasureRow, now_ms: int) -> None:
