@@ -170,9 +170,10 @@ class Conductor:
             raise PeerFailed(f"artefact {digest}: the content has another digest", reason="DigestMismatch")
         return content
 
-    async def put_artifact(self, content: bytes) -> str:
-        """Store content; its digest."""
-        await self._peer.ask("PUT", "/v1/artifacts", content, {"Content-Type": "application/octet-stream"})
+    async def put_artifact(self, session: str, content: bytes) -> str:
+        """Store content of a session; its digest."""
+        path = f"/v1/artifacts?session={quote(session)}"
+        await self._peer.ask("PUT", path, content, {"Content-Type": "application/octet-stream"})
         return digest_of(content)
 
     async def steps(self, task: str) -> dict[int, StepRecord]:

@@ -21,7 +21,7 @@ from folkmoot_core.workspace import ToolAnswer
 from folkmoot_runtime.agent.peers import patiently
 from folkmoot_runtime.ledger.client import Appender
 
-Keep = Callable[[bytes], Awaitable[str]]
+Keep = Callable[[str, bytes], Awaitable[str]]  # session, content
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Recorder:
         data, content, media = what
         salt = self.salt()
         opening = json.dumps({"salt": salt.hex(), "media": media, "content": content.decode("utf-8", "replace")}).encode()
-        kept = await patiently(lambda: self.keep(opening), "conductor")
+        kept = await patiently(lambda: self.keep(task.session, opening), "conductor")
         payload = Payload(commit=commit(salt, content), size=len(content), media=media)
         suffix = kind.rsplit(".", 1)[-1]
         entry = new_entry(

@@ -97,7 +97,7 @@ class Workspace:
             changed = {file.digest for file in manifest.files} - self._stored
             await _each(sorted(changed), lambda digest: self._save(sandbox, digest))
             content = manifest.canonical()
-            self.digest = await patiently(lambda: self._conductor.put_artifact(content), "conductor")
+            self.digest = await patiently(lambda: self._conductor.put_artifact(self._session, content), "conductor")
         except (Conflict, Unavailable) as error:
             self._sandbox = None
             raise SandboxLost(error.reason) from error
@@ -113,7 +113,7 @@ class Workspace:
 
     async def _save(self, sandbox: Sandbox, digest: str) -> None:
         content = await sandbox.blob(digest)
-        await patiently(lambda: self._conductor.put_artifact(content), "conductor")
+        await patiently(lambda: self._conductor.put_artifact(self._session, content), "conductor")
         self._stored.add(digest)
 
     async def _fill(self, sandbox: Sandbox) -> None:

@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -35,9 +36,11 @@ log = logging.getLogger("folkmoot_runtime.conductor")
 async def run(settings: Settings, env: Mapping[str, str]) -> None:
     """Serve until cancelled."""
     trust = Trust(settings.trust, settings.namespace)
+    kek = env.get("FOLKMOOT_KEK_FILE", "")
     options = Options(
-        tenant=settings.tenant, directory=settings.data / "conductor", limit=_number(env, "FOLKMOOT_SESSIONS", 8, 1, 1000)
-    )
+        tenant=settings.tenant, directory=settings.data / "conductor", limit=_number(env, "FOLKMOOT_SESSIONS", 8, 1, 1000),
+        kek_file=Path(kek) if kek else None,
+    )  # fmt: skip
     conductor = Conductor(options, _peers(settings, trust, env))
     await conductor.start()
     try:

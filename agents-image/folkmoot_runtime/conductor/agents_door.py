@@ -87,8 +87,14 @@ class AgentsDoor:
         return await self._store.run(rows.first_seed, agent, claimed)
 
     async def _put_artifact(self, request: Request) -> Response:
-        self._callers.account(request, STORING, "store artefacts", agents=True)
-        return JSONResponse({"digest": await self._artefacts.put(await web.body(request, MAX_BLOB))})
+        account = self._callers.account(request, STORING, "store artefacts", agents=True)
+        agent, session = names.agent_of_service_account(account), request.query_params.get("session", "")[:64]
+        if not session:
+            raise Invalid("an artefact belongs to a session; say which: PUT /v1/artifacts?session=<uid>")
+        # Also after the session's end: a tool call that ran is recorded, with what it said, whatever became of its session.
+        if agent is not None and not await self._store.run(rows.was_asked, session, agent):
+            raise Forbidden(f"agent {agent} was given no task in session {session}")
+        return JSONResponse({"digest": await self._artefacts.put(session, await web.body(request, MAX_BLOB))})
 
     async def _get_artifact(self, request: Request) -> Response:
         self._callers.account(request, READING, "read artefacts", agents=True)

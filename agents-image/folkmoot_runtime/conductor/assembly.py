@@ -23,18 +23,23 @@ from folkmoot_runtime.conductor.callers import Callers
 from folkmoot_runtime.conductor.checks import Checks, Sandbox
 from folkmoot_runtime.conductor.documents import Documents
 from folkmoot_runtime.conductor.driver import Driver
+from folkmoot_runtime.conductor.erasure import Erasures
 from folkmoot_runtime.conductor.evidence import Evidence
 from folkmoot_runtime.conductor.feed import Feed
+from folkmoot_runtime.conductor.holds import Holds
 from folkmoot_runtime.conductor.journal import Journal
+from folkmoot_runtime.conductor.keyring import Keyring
 from folkmoot_runtime.conductor.mail import Mail
 from folkmoot_runtime.conductor.notary import Ledger, Notary
 from folkmoot_runtime.conductor.people_door import PeopleDoor
+from folkmoot_runtime.conductor.privacy_door import PrivacyDoor
 from folkmoot_runtime.conductor.probing import Probing
 from folkmoot_runtime.conductor.reports import Operator, Presence, Reporter
 from folkmoot_runtime.conductor.runner import Parts, Protocols
 from folkmoot_runtime.conductor.service import Sessions
 from folkmoot_runtime.conductor.store import Store
 from folkmoot_runtime.conductor.tasks import Tasks
+from folkmoot_runtime.conductor.vault import Vault, VaultOptions
 from folkmoot_runtime.trust import Trust
 
 PROTOCOLS = Protocols(council=council.deliberate, agent=council.answer)
@@ -65,6 +70,10 @@ class Options:
     """Sessions open at once."""
     protocols: Protocols = PROTOCOLS
     clock: Callable[[], float] = time.time
+    kek_file: Path | None = None
+    """A mounted key-encryption key; None: one of the conductor's own, on its volume."""
+    keyring: Keyring | None = None
+    """Another keyring than the one in files."""
     executor: Executor | None = None
     """For database, blobs and probes; None: a thread for the database, two for blobs, the loop's own for probes."""
 
@@ -75,7 +84,11 @@ class Conductor:
     def __init__(self, options: Options, peers: Peers, store: Store | None = None) -> None:
         clock, executor = options.clock, options.executor
         self.store = store or Store(options.directory / "conductor.sqlite", executor)
-        self.artefacts = Artefacts(self.store, options.directory / "artifacts", clock, executor)
+        vault = VaultOptions(
+            options.directory / "keys", clock, self._keys_context, options.kek_file, options.keyring, executor=executor
+        )
+        self.vault = Vault(self.store, vault)
+        self.artefacts = Artefacts(self.store, self.vault, options.directory / "sealed", clock, executor)
         self.notary = Notary(self.store, self.artefacts, peers.ledger, clock)
         self.documents = Documents(self.store, self.notary, options.tenant, clock)
         self.feed = Feed()
@@ -91,13 +104,18 @@ class Conductor:
             self.store, self.sessions, self.documents, self.presence, self.feed, peers.ledger, peers.operator
         )  # fmt: skip
         self.mail = Mail(peers.bus, self.tasks, self.presence)
+        self.erasures = Erasures(self.store, self.vault, self.artefacts, self.notary, self.feed, clock)
+        self.holds = Holds(self.store, self.notary, clock)
         self._evidence = Evidence(self.store, self.artefacts, self.notary)
         self._peers = peers
+        self._tenant = options.tenant
         self._ready = False
 
     async def start(self) -> None:
         """Open the database and read everything back. Needs no peer."""
         await self.store.open()
+        await self.vault.open()
+        await self.artefacts.remove_strays()
         await self.documents.load()
         await self.sessions.load()
         self._ready = True
@@ -105,7 +123,10 @@ class Conductor:
     async def run(self) -> None:
         """Work until cancelled; peers that are away are waited for, each by who needs it."""
         async with asyncio.TaskGroup() as group:
+            group.create_task(self.vault.learn_origin(self._peers.ledger.read))
             group.create_task(self.documents.record_forever())
+            group.create_task(self.holds.run())
+            group.create_task(self.erasures.run())
             group.create_task(self.mail.run())
             group.create_task(self.sessions.run())
             group.create_task(self.sessions.tidy_forever())
@@ -133,7 +154,12 @@ class Conductor:
             callers, self.sessions, self.documents, self.artefacts, self.store, self.presence, self.reporter, self._peers.endpoints
         )  # fmt: skip
         people = PeopleDoor(callers, self.sessions, self.store, self.feed, self._evidence)
-        return service_door(agents, people, self.ready)
+        return service_door(agents, people, PrivacyDoor(callers, self.erasures, self.holds), self.ready)
+
+    def _keys_context(self) -> str:
+        """What data keys are bound to while the log's origin is not known."""
+        document = self.documents.current
+        return f"tenant/{document.tenant_uid}" if document is not None else f"tenant/{self._tenant}"
 
     async def _hold(self, journal: Journal, agent: str) -> None:
         await self.sessions.hold(journal, agent)

@@ -1,4 +1,5 @@
-"""The evidence of a tenant as one tar stream: the log, then the content its entries commit to, then the openings.
+"""The evidence of a tenant as one tar stream: the log, then the content its entries commit to, then the openings, then which
+commitments have no content any more because it was erased, each with the position of its entry and of the erasure's.
 
 Both doors serve it. The log is copied first, so every opening that an entry in it needs is already there afterwards.
 """
@@ -11,11 +12,14 @@ import logging
 import uuid
 from collections.abc import AsyncIterator
 
+from folkmoot_core import sealing
 from folkmoot_core.entries import Actor
 from folkmoot_core.errors import Conflict, FolkmootError, Unavailable
-from folkmoot_runtime.conductor import rows
+from folkmoot_core.sealing import Opened
+from folkmoot_runtime.conductor import sealed_rows
 from folkmoot_runtime.conductor.blobs import Artefacts
 from folkmoot_runtime.conductor.notary import Fact, Notary
+from folkmoot_runtime.conductor.sealed_rows import Opening
 from folkmoot_runtime.conductor.store import Store
 from folkmoot_runtime.ledger.export import TAR_END, export_tar, tar_member
 
@@ -63,14 +67,29 @@ class Evidence:
         yield first
         async for chunk in chunks:
             yield chunk
-        for digest, _ in await self._store.run(rows.all_artefacts):
+        lines: list[str] = []
+        last = ""
+        for artefact in await self._store.run(sealed_rows.all_artefacts):
             try:
-                content = await self._artefacts.get(digest)
-            except FolkmootError as error:  # the rest is evidence all the same; what is missing shows in the openings
-                log.error("artefact missing from evidence", extra={"digest": digest, "error": error.message})
+                opened = await self._artefacts.unseal(artefact)
+            except FolkmootError as error:  # the rest is evidence all the same; what is missing shows in the entries
+                log.error("artefact missing from evidence", extra={"digest": artefact.digest, "error": error.message})
                 continue
-            yield tar_member(f"artifacts/{digest.removeprefix('sha256:')}", content)
-        openings = await self._store.run(rows.get_openings)
-        lines = "".join(json.dumps(opening._asdict(), sort_keys=True) + "\n" for opening in openings)
-        yield tar_member("artifacts/openings.jsonl", lines.encode())
+            if artefact.digest != last:  # what two subjects have is there once; each commitment to it is opened
+                yield tar_member(f"artifacts/{artefact.digest.removeprefix('sha256:')}", opened.content)
+                last = artefact.digest
+            for opening in await self._store.run(sealed_rows.get_openings, artefact.ref, artefact.digest):
+                lines.append(_line(opening, opened))
+        yield tar_member("artifacts/openings.jsonl", "".join(lines).encode())
+        erased = [
+            json.dumps({"commit": commitment, "entry": position, "erasure": entry}, sort_keys=True) + "\n"
+            for commitment, position, entry in await self._store.run(sealed_rows.erased_commitments)
+        ]
+        yield tar_member("artifacts/erased.jsonl", "".join(erased).encode())
         yield TAR_END
+
+
+def _line(opening: Opening, opened: Opened) -> str:
+    """What opens one commitment: anybody with it and the content can check it against the entry."""
+    salt = sealing.salt(opened.secret, opening.entry)
+    return json.dumps({"commit": opening.commit, "salt": salt.hex(), "digest": opening.digest}, sort_keys=True) + "\n"

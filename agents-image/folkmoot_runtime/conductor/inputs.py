@@ -31,11 +31,11 @@ async def store_inputs(order: SessionOrder, artefacts: Artefacts) -> Inputs:
         for key, text in sorted(keys.items()):
             content = _decode(f"input {name}, key {key}", text)
             if not key.endswith(".tar"):
-                refs.append(InputRef(name=f"{name}/{key}", digest=await artefacts.put(content), media=_media(content)))
+                refs.append(InputRef(name=f"{name}/{key}", digest=await artefacts.put(order.uid, content), media=_media(content)))
             elif workspace is not None:
                 raise Invalid(f"input {name}, key {key}: a session has one workspace, and there is a .tar already")
             else:
-                workspace, _ = await artefacts.put_workspace(unpack(content, f"input {name}, key {key}"))
+                workspace, _ = await artefacts.put_workspace(order.uid, unpack(content, f"input {name}, key {key}"))
     return Inputs(refs=tuple(refs), workspace=workspace)
 
 

@@ -1,25 +1,25 @@
 """What the conductor writes into the ledger, so that each fact is written once: no receipt, no effect.
 
-An entry, with the salt of its commitment, is kept in the database before it is sent; after a crash the same entry is sent
-again and the ledger recognises its id. `put` returns when the entry is durable, however long the ledger is away.
+An entry is kept in the database before it is sent; after a crash the same entry is sent again and the ledger recognises its id.
+The salt of its commitment is made from a secret inside the sealed content, so it is nowhere else, and goes with it. `put` returns when the entry is durable, however long the ledger is away.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol
 
+from folkmoot_core import sealing
 from folkmoot_core.canonical import commit
 from folkmoot_core.document import TenantDocument
 from folkmoot_core.entries import Actor, EntryRequest, EntryType, Payload, Receipt, new_entry
 from folkmoot_core.errors import Forbidden, LimitReached, Unauthorized, Unavailable
 from folkmoot_runtime.conductor import rows
 from folkmoot_runtime.conductor.blobs import Artefacts
-from folkmoot_runtime.conductor.rows import Opening
+from folkmoot_runtime.conductor.sealed_rows import Opening
 from folkmoot_runtime.conductor.store import Store
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,8 @@ class Ledger(Protocol):
 @dataclass(frozen=True)
 class Fact:
     """Something to put on record. `id` is stable, so that saying it again adds nothing; `commits_to` is the digest of an
-    artefact that the entry commits to with a fresh salt."""
+    artefact of the session that the entry commits to with a salt of its own; such an entry also says whose content that is, by
+    the subject's token."""
 
     id: str
     type: EntryType
@@ -56,15 +57,13 @@ class Fact:
 
 
 class Notary:
-    """`salt` gives 32 random bytes; `clock` epoch seconds."""
+    """`clock` gives epoch seconds."""
 
-    def __init__(self, store: Store, artefacts: Artefacts, ledger: Ledger, clock: Callable[[], float],
-                 salt: Callable[[], bytes] = lambda: secrets.token_bytes(32)) -> None:  # fmt: skip
+    def __init__(self, store: Store, artefacts: Artefacts, ledger: Ledger, clock: Callable[[], float]) -> None:
         self.ledger = ledger
         self._store = store
         self._artefacts = artefacts
         self._clock = clock
-        self._salt = salt
 
     async def put(self, fact: Fact) -> int:
         """Index of the entry, once it is durable. `Conflict` (the log is closed) and `Invalid` are for the caller to handle."""
@@ -89,14 +88,15 @@ class Notary:
     async def _prepare(self, fact: Fact) -> None:
         if await self._store.run(rows.get_entry, fact.id) is not None:
             return
-        payload, opening = None, None
+        payload, opening, data = None, None, dict(fact.data)
         if fact.commits_to:
-            content = await self._artefacts.get(fact.commits_to)
-            salt = self._salt()
-            opening = Opening(commit(salt, content), salt.hex(), fact.commits_to)
-            payload = Payload(commit=opening.commit, size=len(content), media=fact.media)
+            ref, opened = await self._artefacts.opened_for(fact.session, fact.commits_to)
+            commitment = commit(sealing.salt(opened.secret, fact.id), opened.content)
+            opening = Opening(commitment, fact.id, ref, fact.commits_to, fact.session)
+            payload = Payload(commit=commitment, size=len(opened.content), media=fact.media)
+            data["subject_ref"] = ref
         request = new_entry(
-            fact.type, fact.actor, id=fact.id, data=fact.data, session=fact.session, config=fact.config, payload=payload,
+            fact.type, fact.actor, id=fact.id, data=data, session=fact.session, config=fact.config, payload=payload,
             now=self._clock(),
         )  # fmt: skip
         await self._store.run(rows.put_entry, request, opening)

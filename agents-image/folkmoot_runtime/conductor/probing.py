@@ -43,8 +43,7 @@ class Probing:
             return ProbeResult(vocabulary="", error=f"the probes raised {type(error).__name__}")
         if not diff:
             return found
-        stored = await self._artefacts.put(diff.encode(errors="replace"))
-        await self._artefacts.keep(session, (stored,))
+        stored = await self._artefacts.put(session, diff.encode(errors="replace"))
         return found.model_copy(update={"diff": stored})
 
     def _look(self, base: dict[str, bytes], head: dict[str, bytes], need: RunProbes) -> tuple[ProbeResult, str]:

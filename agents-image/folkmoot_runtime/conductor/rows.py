@@ -17,6 +17,7 @@ from folkmoot_core.document import SessionOrder, TenantDocument
 from folkmoot_core.entries import EntryRequest
 from folkmoot_core.messages import InputRef, TaskResult
 from folkmoot_core.sessions import ClosingNote, Ending, SessionEvent
+from folkmoot_runtime.conductor.sealed_rows import Opening, put_opening
 
 NEED: TypeAdapter[Need] = TypeAdapter(Need)
 ANSWERS: dict[str, type[TaskResult | CheckResult | ProbeResult]] = {
@@ -66,14 +67,6 @@ class NeedRow(NamedTuple):
     sent: bool = False
     answered: bool = False
     answer: StoredAnswer = None
-
-
-class Opening(NamedTuple):
-    """Salt and content digest behind a commitment."""
-
-    commit: str
-    salt: str
-    digest: str
 
 
 # -- meta ---------------------------------------------------------------------------------------------------------
@@ -138,7 +131,19 @@ def insert_session(  # noqa: PLR0913 - the columns of a row
 
 
 _COLUMNS = frozenset(
-    {"body", "document", "previous", "previous_commit", "cancelled", "ending", "note", "note_commit", "finished_ms", "reported"}
+    {
+        "body",
+        "inputs",
+        "document",
+        "previous",
+        "previous_commit",
+        "cancelled",
+        "ending",
+        "note",
+        "note_commit",
+        "finished_ms",
+        "reported",
+    }
 )
 
 
@@ -259,6 +264,12 @@ def get_need(db: sqlite3.Connection, session: str, need: str) -> NeedRow | None:
     return _need(row) if row else None
 
 
+def was_asked(db: sqlite3.Connection, session: str, agent: str) -> bool:
+    """Whether the agent was ever given a task in this session."""
+    sql = "SELECT 1 FROM needs WHERE session = ? AND json_extract(body, '$.kind') = 'ask' AND json_extract(body, '$.agent') = ?"
+    return db.execute(sql, (session, agent)).fetchone() is not None
+
+
 def _need(row: Sequence[Any]) -> NeedRow:
     body, asked, deadline, tokens, sent, answer = row
     need = NEED.validate_json(body)
@@ -267,12 +278,12 @@ def _need(row: Sequence[Any]) -> NeedRow:
     return NeedRow(need, asked, deadline, tokens, sent is not None, answer is not None, value)
 
 
-# -- ledger entries and openings ------------------------------------------------------------------------------------
+# -- ledger entries -------------------------------------------------------------------------------------------------
 def put_entry(db: sqlite3.Connection, request: EntryRequest, opening: Opening | None) -> None:
-    """Keep an entry, with its salt, before it is sent: the same one is sent again after a crash."""
+    """Keep an entry, with what opens it, before it is sent: the same one is sent again after a crash."""
     sql = "INSERT OR IGNORE INTO entries (id, session, body) VALUES (?, ?, ?)"
     if db.execute(sql, (request.id, request.session, request.model_dump_json())).rowcount and opening is not None:
-        db.execute("INSERT INTO openings VALUES (?, ?, ?, ?)", (*opening, request.session))
+        put_opening(db, opening)
 
 
 def get_entry(db: sqlite3.Connection, entry_id: str) -> tuple[EntryRequest, int | None] | None:
@@ -292,47 +303,17 @@ def waiting_entries(db: sqlite3.Connection, kind: str) -> list[str]:
     return [row[0] for row in rows]
 
 
-def get_openings(db: sqlite3.Connection) -> list[Opening]:
-    """All openings, in the order they were made."""
-    return [Opening(*row) for row in db.execute("SELECT commitment, salt, digest FROM openings ORDER BY rowid")]
-
-
-# -- artefacts ------------------------------------------------------------------------------------------------------
-def put_artefact(db: sqlite3.Connection, digest: str, size: int, now_ms: int) -> None:
-    """A blob is on disk. Seen again, it counts as new, so that the sweep cannot take it from under an uploader."""
-    sql = "INSERT INTO artefacts VALUES (?, ?, ?) ON CONFLICT (digest) DO UPDATE SET created_ms = excluded.created_ms"
-    db.execute(sql, (digest, size, now_ms))
-
-
-def reference(db: sqlite3.Connection, session: str, digests: Iterable[str]) -> None:
-    """A session needs these artefacts kept."""
-    db.executemany("INSERT OR IGNORE INTO artefact_refs VALUES (?, ?)", [(session, d) for d in digests])
-
-
-def known_artefacts(db: sqlite3.Connection, digests: Iterable[str]) -> set[str]:
-    """Which of these there are."""
-    sql = "SELECT digest FROM artefacts WHERE digest IN (SELECT value FROM json_each(?))"
-    return {row[0] for row in db.execute(sql, (json.dumps(list(digests)),))}
-
-
-def all_artefacts(db: sqlite3.Connection) -> list[tuple[str, int]]:
-    """(digest, size) of everything stored that a session refers to."""
-    sql = "SELECT digest, size FROM artefacts WHERE digest IN (SELECT digest FROM artefact_refs) ORDER BY digest"
-    return [(row[0], row[1]) for row in db.execute(sql)]
-
-
-def take_unreferenced(db: sqlite3.Connection, before_ms: int) -> list[str]:
-    """Forget, and return, artefacts that no session refers to and that nobody uploaded since."""
-    sql = "DELETE FROM artefacts WHERE created_ms < ? AND digest NOT IN (SELECT digest FROM artefact_refs) RETURNING digest"
-    return [row[0] for row in db.execute(sql, (before_ms,))]
-
-
+# -- housekeeping ---------------------------------------------------------------------------------------------------
 def forget_sessions(db: sqlite3.Connection, finished_before_ms: int) -> int:
-    """Remove sessions that ended before, with all they held. Their entries in the ledger stay."""
-    old = [row[0] for row in db.execute("SELECT uid FROM sessions WHERE finished_ms < ?", (finished_before_ms,))]
-    for table in ("events", "needs", "entries", "openings", "artefact_refs", "steps"):
-        db.executemany(f"DELETE FROM {table} WHERE session = ?", [(uid,) for uid in old])  # noqa: S608 - names from the line above
-    db.executemany("DELETE FROM sessions WHERE uid = ?", [(uid,) for uid in old])
+    """Remove sessions that ended before, with all they held, unless a legal hold or an erasure is on them. Their entries in the
+    ledger stay."""
+    sql = """SELECT s.uid FROM sessions s LEFT JOIN session_subjects b ON b.session = s.uid
+             WHERE s.finished_ms < ? AND b.erasing IS NULL AND NOT EXISTS (SELECT 1 FROM holds h WHERE h.released IS NULL
+             AND (h.scope = 'tenant' OR h.session = s.uid OR (h.session = '' AND h.ref = b.ref)))"""
+    old = [(row[0],) for row in db.execute(sql, (finished_before_ms,))]
+    for table in ("events", "needs", "entries", "openings", "artefact_refs", "steps", "session_subjects"):
+        db.executemany(f"DELETE FROM {table} WHERE session = ?", old)  # noqa: S608 - names from the line above
+    db.executemany("DELETE FROM sessions WHERE uid = ?", old)
     return len(old)
 
 

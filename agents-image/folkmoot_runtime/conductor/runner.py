@@ -191,9 +191,7 @@ class Runner:
         return outcome.workspace or text
 
     async def _keep(self, content: bytes) -> str:
-        stored = await self._parts.artefacts.put(content)
-        await self._parts.artefacts.keep(self._journal.uid, (stored,))
-        return stored
+        return await self._parts.artefacts.put(self._journal.uid, content)
 
     async def _record(self, kind: Any, name: str, data: dict[str, Any], commits_to: str = "") -> int:
         journal = self._journal

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import secrets
 import sqlite3
 import uuid
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from typing import Final
 
 from folkmoot_core.document import SessionOrder, SessionReport
 from folkmoot_core.errors import Conflict, Invalid, Missing, Unavailable
+from folkmoot_core.ledger import retention
 from folkmoot_core.resources.common import seconds
 from folkmoot_core.sessions import SessionState, Waiting, fold, holds_back, report, waits_for
 from folkmoot_runtime.conductor import rows
@@ -26,12 +28,12 @@ from folkmoot_runtime.conductor.inputs import store_inputs
 from folkmoot_runtime.conductor.journal import Draft, Journal
 from folkmoot_runtime.conductor.rows import SessionRow
 from folkmoot_runtime.conductor.runner import Opening, Parts, Runner
+from folkmoot_runtime.conductor.sealed_rows import assign_subject
 
 log = logging.getLogger(__name__)
 SEAL_PATIENCE: Final = 15.0  # and that sealing waits for all of them
 CANCEL_PATIENCE: Final = 2.0  # seconds that a cancel waits for the end before it answers with what there is
 LISTED: Final = 500  # sessions in a list
-KEEP_SECONDS: Final = 4380 * 3600  # how long an ended session's events and artefacts stay: never under six months
 UPLOAD_SECONDS: Final = 24 * 3600  # how long an artefact may lie about that no session refers to
 FIRST_RETRY: Final = 5.0  # seconds before a broken runner is started again; doubles
 LONGEST_RETRY: Final = 300.0
@@ -97,9 +99,13 @@ class Sessions:
             await self.tidy()
 
     async def tidy(self) -> None:
-        """Forget sessions that ended half a year ago, and artefacts that no session refers to."""
-        now = self._clock()
-        forgotten = await self._parts.store.run(rows.forget_sessions, int((now - KEEP_SECONDS) * 1000))
+        """Forget sessions that ended before the tenant's retention period, and artefacts that no session refers to. Legal holds
+        keep what they are on. Without a document nobody knows the period, and everything stays."""
+        now, document = self._clock(), self._documents.current
+        if document is None:
+            return
+        before = now - retention.kept_seconds(document.audit)
+        forgotten = await self._parts.store.run(rows.forget_sessions, int(before * 1000))
         swept = await self._parts.artefacts.sweep(now - UPLOAD_SECONDS)
         log.info("tidied", extra={"sessions": forgotten, "artefacts": swept})
 
@@ -183,10 +189,10 @@ class Sessions:
 
     # -- acceptance -------------------------------------------------------------------------------------------------
     async def _accept_new(self, order: SessionOrder, origin: str) -> SessionReport:
+        spec, fresh, asked = order.spec, secrets.token_hex(16), int(self._clock() * 1000)
+        continues = spec.continues.name if spec.continues else None
+        await self._parts.store.run(assign_subject, order.uid, spec.subject, continues, fresh, asked)
         inputs = await store_inputs(order, self._parts.artefacts)
-        if inputs.workspace is not None:
-            await self._parts.artefacts.keep_workspace(order.uid, inputs.workspace)
-        await self._parts.artefacts.keep(order.uid, [ref.digest for ref in inputs.refs])
         now = int(self._clock() * 1000)
         deadline = now + seconds(order.spec.budget.wall_clock) * 1000
         drafts: list[Draft] = [

@@ -9,6 +9,7 @@ write this file could do: invent answers that agents never gave; the ledger's en
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -19,7 +20,7 @@ from folkmoot_core.errors import Unavailable
 
 P = ParamSpec("P")
 T = TypeVar("T")
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2  # 1: artefacts in plain files; never released, and refused
 SCHEMA: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE documents (digest TEXT PRIMARY KEY, body TEXT NOT NULL, received_ms INTEGER NOT NULL) STRICT;
@@ -45,11 +46,36 @@ CREATE TABLE needs (
   sent_ms INTEGER, answer TEXT, answered_ms INTEGER, PRIMARY KEY (session, id)) STRICT;
 CREATE TABLE entries (id TEXT PRIMARY KEY, session TEXT NOT NULL, body TEXT NOT NULL, position INTEGER) STRICT;
 CREATE INDEX entries_waiting ON entries (id) WHERE position IS NULL;
-CREATE TABLE openings (
-  commitment TEXT PRIMARY KEY, salt TEXT NOT NULL, digest TEXT NOT NULL, session TEXT NOT NULL) STRICT;
-CREATE TABLE artefacts (digest TEXT PRIMARY KEY, size INTEGER NOT NULL, created_ms INTEGER NOT NULL) STRICT;
+CREATE TABLE subjects (                          -- whose content it is; the one place that knows its name
+  ref TEXT PRIMARY KEY, name TEXT, created_ms INTEGER NOT NULL,
+  erasing TEXT) STRICT;                          -- erasure that is at work on it
+CREATE UNIQUE INDEX subjects_by_name ON subjects (name) WHERE name IS NOT NULL AND erasing IS NULL;
+CREATE TABLE session_subjects (session TEXT PRIMARY KEY, ref TEXT NOT NULL, erasing TEXT) STRICT;  -- erasing: stays for ever
+CREATE INDEX session_subjects_by_ref ON session_subjects (ref);
+CREATE TABLE data_keys (
+  ref TEXT NOT NULL, month TEXT NOT NULL, context TEXT NOT NULL, wrapped BLOB NOT NULL, PRIMARY KEY (ref, month)) STRICT;
+CREATE TABLE openings (                          -- the salt lies in the sealed file of the content
+  commitment TEXT PRIMARY KEY, entry TEXT NOT NULL, ref TEXT NOT NULL, digest TEXT NOT NULL, session TEXT NOT NULL) STRICT;
+CREATE INDEX openings_by_content ON openings (ref, digest);
+CREATE TABLE artefacts (                         -- one row for each sealed file; equal content of two subjects has two
+  sealed TEXT PRIMARY KEY, ref TEXT NOT NULL, digest TEXT NOT NULL, size INTEGER NOT NULL, month TEXT NOT NULL,
+  created_ms INTEGER NOT NULL, erasing TEXT) STRICT;
+CREATE UNIQUE INDEX artefacts_by_content ON artefacts (digest, ref) WHERE erasing IS NULL;
+CREATE INDEX artefacts_by_key ON artefacts (ref, month);
 CREATE TABLE artefact_refs (session TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (session, digest)) STRICT, WITHOUT ROWID;
 CREATE INDEX artefact_refs_by_digest ON artefact_refs (digest);
+CREATE TABLE holds (
+  id TEXT PRIMARY KEY, scope TEXT NOT NULL, ref TEXT NOT NULL, session TEXT NOT NULL, reason TEXT NOT NULL, by TEXT NOT NULL,
+  placed_ms INTEGER NOT NULL, placed INTEGER,    -- position of legal.hold
+  releasing TEXT,                                -- who releases it; in force until that is on record
+  released INTEGER) STRICT;                      -- position of legal.hold.released
+CREATE TABLE erasures (
+  id TEXT PRIMARY KEY, ref TEXT NOT NULL, session TEXT NOT NULL, whole INTEGER NOT NULL, basis TEXT NOT NULL, by TEXT NOT NULL,
+  asked_ms INTEGER NOT NULL, state TEXT NOT NULL,  -- intended | recorded | destroyed | done
+  sessions TEXT NOT NULL, sealed TEXT NOT NULL,  -- JSON lists: what goes, settled when it was asked for
+  count INTEGER NOT NULL, digest TEXT NOT NULL, ranges TEXT NOT NULL,
+  intent INTEGER, outcome INTEGER) STRICT;       -- positions of its two entries
+CREATE TABLE erased (commitment TEXT PRIMARY KEY, position INTEGER, erasure TEXT NOT NULL) STRICT;
 CREATE TABLE steps (
   session TEXT NOT NULL, task TEXT NOT NULL, step INTEGER NOT NULL, body TEXT NOT NULL, PRIMARY KEY (task, step)) STRICT;
 CREATE TABLE leases (
@@ -77,6 +103,7 @@ class Store:
         self._path = path
         self._executor = executor or ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
         self._connection: sqlite3.Connection | None = None
+        self._fresh = path.with_name(f"{path.name}.fresh")  # `compact` writes here first
 
     async def open(self) -> None:
         """Create or read the file. A database of a newer version than this program knows is refused."""
@@ -85,6 +112,12 @@ class Store:
     async def run(self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Execute `work(connection, …)` in one transaction; it is on disk when this returns."""
         return await self._submit(self._transact, work, *args, **kwargs)
+
+    async def compact(self) -> None:
+        """Write the database anew, so that no page keeps a copy of what was deleted (b-trees leave some behind when they move
+        rows, and the write-ahead log has every page's past). The old file goes with its log. Raises `Unavailable` when there is
+        no room for it; nothing has changed then."""
+        await self._submit(self._compact)
 
     async def close(self) -> None:
         """Close the file; later calls fail."""
@@ -96,10 +129,17 @@ class Store:
 
     def _open(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._fresh.unlink(missing_ok=True)
         connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=10)
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "trusted_schema=OFF"):
             connection.execute(f"PRAGMA {pragma}")
+        connection.execute("PRAGMA secure_delete=ON")  # what is deleted is overwritten with zeros; `compact` sees to copies
         (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version == 1:
+            raise Unavailable(
+                f"{self._path}: written by an unreleased version that kept content in plain files; this one has no way to take it "
+                "over. Export its evidence with that version and start with an empty volume"
+            )
         if version > SCHEMA_VERSION:
             raise Unavailable(f"{self._path}: written by a newer version (schema {version}); this one knows {SCHEMA_VERSION}")
         if version == 0:
@@ -119,7 +159,38 @@ class Store:
         connection.execute("COMMIT")
         return value
 
+    def _compact(self) -> None:
+        connection = self._connection
+        if connection is None:
+            raise Unavailable(f"{self._path}: the database is closed")
+        self._fresh.unlink(missing_ok=True)
+        try:
+            # INTO a file of our own: a plain VACUUM needs a temporary directory, and writes everything into the log once more.
+            connection.execute("VACUUM INTO ?", (str(self._fresh),))
+            _sync(self._fresh)
+        except (sqlite3.OperationalError, OSError) as error:
+            self._fresh.unlink(missing_ok=True)
+            raise Unavailable(f"{self._path}: no room to write it anew ({error}); enlarge the volume", retry_after=60) from error
+        (busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:  # somebody else reads the file; its log must not be found beside the new one
+            self._fresh.unlink()
+            raise Unavailable(f"{self._path}: another process has it open; close that one", retry_after=60)
+        self._close()
+        for suffix in ("-wal", "-shm"):  # gone with the last connection, as a rule
+            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+        self._fresh.replace(self._path)
+        _sync(self._path.parent)
+        self._open()
+
     def _close(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -203,8 +203,8 @@ class Tasks:
         return bounded
 
     async def _sent_fact(self, journal: Journal, need: AskAgent, body: str) -> Fact:
-        kept = await self._artefacts.put(body.encode())
-        await self._artefacts.keep(journal.uid, (kept, *(i.digest for i in need.inputs)))
+        kept = await self._artefacts.put(journal.uid, body.encode())
+        await self._artefacts.keep(journal.uid, [i.digest for i in need.inputs])
         return Fact(
             id=f"{journal.uid}/{need.id}/sent", type="task.sent", actor=actor_of(journal.document), session=journal.uid,
             config=journal.row.document or "", commits_to=kept,
@@ -212,8 +212,7 @@ class Tasks:
         )  # fmt: skip
 
     async def _result_fact(self, journal: Journal, need: AskAgent, result: TaskResult) -> Fact:
-        kept = await self._artefacts.put(result.model_dump_json().encode())
-        await self._artefacts.keep(journal.uid, (kept,))
+        kept = await self._artefacts.put(journal.uid, result.model_dump_json().encode())
         data = {
             "task": f"{journal.uid}/{need.id}", "status": result.status, "reason": result.reason, "gen_ai.agent.name": need.agent,
             "gen_ai.provider.name": result.provider, "gen_ai.response.model": result.model_observed, "family": result.family,

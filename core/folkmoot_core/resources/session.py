@@ -37,7 +37,10 @@ class Continues(Spec):
     name: Name = Field(description="A finished Session; this one opens with its closing note.")
 
 
-_ORDERED = ("target", "task", "inputs", "continues")
+_ORDERED = ("target", "task", "inputs", "continues", "subject")
+SubjectName = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._:-]*[A-Za-z0-9])?$", min_length=1, max_length=64)
+]
 
 
 class SessionSpec(Spec):
@@ -50,6 +53,12 @@ class SessionSpec(Spec):
     )
     budget: SessionBudget = Field(default=SessionBudget(), description="Limits of this session.")
     continues: Continues | None = Field(default=None, description="Opens with that session's closing note.")
+    subject: SubjectName | None = Field(
+        default=None,
+        description="Whose content this is: a pseudonymous reference of your own, such as a case number, never a name or an address. "
+        "Content of all Sessions with the same subject is sealed under the same keys and erased together. Default: that of the "
+        "session it continues, otherwise the session itself.",
+    )
     priority: Literal["Routine", "Critical"] = Field(
         default="Routine", description="Critical: handoffs must be acknowledged within the critical deadline."
     )

@@ -20,6 +20,7 @@ from folkmoot_runtime.conductor.blobs import File
 from folkmoot_runtime.conductor.checks import ATTEMPTS, HttpSandbox, NotReached, restored
 from folkmoot_runtime.conductor.probing import Probing
 from folkmoot_runtime.conductor.runner import Protocols
+from folkmoot_runtime.conductor.sealed_rows import assign_subject
 from folkmoot_runtime.conductor.store import InlineExecutor
 
 BASE = {"src.py": File(b"1", False), "tests/test_src.py": File(b"assert", False), "conftest.py": File(b"base", False)}
@@ -83,8 +84,9 @@ async def ran(
     world: Any, make: Any, head: dict[str, File], base: dict[str, File] | None = None
 ) -> tuple[CheckResult, ProbeResult, Any]:
     async with world.running() as conductor:
-        submitted, _ = await conductor.artefacts.put_workspace(head)
-        original = (await conductor.artefacts.put_workspace(base))[0] if base is not None else None
+        await conductor.store.run(assign_subject, make.uid, None, None, "ref", 0)
+        submitted, _ = await conductor.artefacts.put_workspace(make.uid, head)
+        original = (await conductor.artefacts.put_workspace(make.uid, base))[0] if base is not None else None
         conductor.sessions._parts = _with(conductor.sessions._parts, checking(submitted, original))
         await conductor.documents.put(make.document())
         await conductor.sessions.accept(make.order())
@@ -156,7 +158,8 @@ async def test_probes_that_break_are_not_an_approval(world: Any) -> None:
         raise RecursionError
 
     async with world.running() as conductor:
-        submitted, _ = await conductor.artefacts.put_workspace({"a": File(b"", False)})
+        await conductor.store.run(assign_subject, "s", None, None, "ref", 0)
+        submitted, _ = await conductor.artefacts.put_workspace("s", {"a": File(b"", False)})
         need = RunProbes(id="p", base=None, workspace=submitted, shapes_allow=("*",), shapes_deny=())
         assert (
             await Probing(conductor.artefacts, InlineExecutor(), broken).run("s", need)

@@ -156,18 +156,24 @@ async def test_who_may_do_what(world: Any, method: str, path: str, allowed: set[
             assert (await client.request(method, path, headers=headers)).status_code == 401
 
 
-async def test_artefacts(world: Any) -> None:
-    async with doors(world) as (_, client, _):
-        agent = as_(world, "agent-ana")
+async def test_artefacts(world: Any, make: Any) -> None:
+    async with doors(world) as (conductor, client, _):
+        await open_task(world, conductor, make)
+        agent, path = as_(world, "agent-ana"), f"/v1/artifacts?session={make.uid}"
         for _ in range(2):
-            put = await client.put("/v1/artifacts", content=b"hello", headers=agent)
+            put = await client.put(path, content=b"hello", headers=agent)
             assert put.json() == {"digest": digest(b"hello")}
         assert (await client.get(f"/v1/artifacts/{digest(b'hello')}", headers=agent)).content == b"hello"
         assert (await client.get(f"/v1/artifacts/{digest(b'other')}", headers=agent)).status_code == 404
         for bad in ("sha256:..", "md5:00", f"sha256:{'0' * 63}/", f"sha256:{'A' * 64}"):
             assert (await client.get(f"/v1/artifacts/{quote(bad, safe='')}", headers=agent)).status_code in (307, 400, 404)
-        large = await client.put("/v1/artifacts", content=b"x" * (10 * 1024 * 1024 + 1), headers=agent)
+        large = await client.put(path, content=b"x" * (10 * 1024 * 1024 + 1), headers=agent)
         assert large.status_code == 429
+        assert (await client.put("/v1/artifacts", content=b"whose?", headers=agent)).status_code == 400
+        assert (await client.put(path, content=b"not mine", headers=as_(world, "agent-ben"))).status_code == 403
+        await conductor.sessions.cancel(make.uid)  # what a tool said is recorded all the same
+        assert (await client.put(path, content=b"late", headers=agent)).status_code == 200
+        assert (await client.put("/v1/artifacts?session=nobody", content=b"", headers=as_(world, "broker"))).status_code == 404
 
 
 async def open_task(world: Any, conductor: Any, make: Any) -> str:

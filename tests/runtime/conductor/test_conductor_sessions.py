@@ -381,20 +381,33 @@ async def test_a_seal_that_cannot_finish_says_so_and_can_be_repeated(world: Any,
         assert await conductor.sessions.seal() == world.ledger.log.size
 
 
-async def test_old_sessions_and_stray_uploads_are_forgotten(world: Any, make: Any) -> None:
+async def test_old_sessions_are_forgotten_after_the_tenants_period(world: Any, make: Any) -> None:
+    """366 days by default, with all their content and the keys it was sealed under."""
     async with world.running() as conductor:
-        stray = await conductor.artefacts.put(b"nobody refers to this")
         await finish(world, conductor, make.order(), make.document())
         kept = (await conductor.sessions.find("review")).order.uid
-        world.skipped += 25 * 3600
-        await conductor.sessions.tidy()
-        with pytest.raises(Missing):
-            await conductor.artefacts.get(stray)
-        assert await conductor.sessions.report(kept)
-        world.skipped += 4380 * 3600
-        await conductor.sessions.tidy()
+        for days, there in ((365, True), (2, False)):
+            world.skipped += days * 86400
+            await conductor.sessions.tidy()
+            await conductor.sessions.tidy()
+            assert bool([p for p in (world.directory / "sealed").rglob("*") if p.is_file()]) == there
+            assert bool(list((world.directory / "keys" / "shares").iterdir())) == there
         with pytest.raises(Missing):
             await conductor.sessions.report(kept)
+
+
+async def test_no_document_makes_the_period_shorter_than_184_days(world: Any, make: Any) -> None:
+    document = make.document()
+    short = document.model_copy(update={"audit": document.audit.model_copy(update={"retention_days": 1})})
+    async with world.running() as conductor:
+        await finish(world, conductor, make.order(), short)
+        world.skipped += 183 * 86400
+        await conductor.sessions.tidy()
+        assert await conductor.sessions.report("review")
+        world.skipped += 2 * 86400
+        await conductor.sessions.tidy()
+        with pytest.raises(Missing):
+            await conductor.sessions.report("review")
 
 
 @pytest.mark.parametrize("uid", ["", "short", "has/slash-and-more", "x" * 65, "über-üb-üb"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,25 @@ import pytest
 from folkmoot_core.canonical import digest
 from folkmoot_core.errors import Invalid, LimitReached, Missing, Unavailable
 from folkmoot_core.messages import WorkspaceManifest
-from folkmoot_runtime.conductor import rows
+from folkmoot_runtime.conductor import rows, sealed_rows
 from folkmoot_runtime.conductor.blobs import Artefacts, File
 from folkmoot_runtime.conductor.store import Store
+from folkmoot_runtime.conductor.vault import Vault, VaultOptions
 
 
 async def opened(directory: Path) -> Store:
     store = Store(directory / "sub" / "c.sqlite")
     await store.open()
     return store
+
+
+async def artefact_store(store: Store, directory: Path, clock: Callable[[], float] = lambda: 1000.0) -> Artefacts:
+    """One with two sessions, `s` and `t`, each its own subject."""
+    vault = Vault(store, VaultOptions(directory / "keys", clock, lambda: "tenant/t"))
+    await vault.open()
+    for session in ("s", "t"):
+        await store.run(sealed_rows.assign_subject, session, None, None, f"ref-{session}", 0)
+    return Artefacts(store, vault, directory / "blobs", clock)
 
 
 async def test_a_failed_transaction_leaves_nothing(tmp_path: Path) -> None:
@@ -73,60 +84,63 @@ async def test_a_newer_database_and_a_closed_one_are_refused(tmp_path: Path) -> 
 
 async def test_blobs(tmp_path: Path) -> None:
     store = await opened(tmp_path)
-    artefacts = Artefacts(store, tmp_path / "blobs", lambda: 1000.0)
-    names = await asyncio.gather(*(artefacts.put(b"same") for _ in range(5)))
+    artefacts = await artefact_store(store, tmp_path)
+    names = await asyncio.gather(*(artefacts.put("s", b"same") for _ in range(5)))
     assert set(names) == {digest(b"same")}
     assert await artefacts.get(names[0]) == b"same"
-    assert [p.name for p in (tmp_path / "blobs").rglob("*") if p.is_file()] == [names[0].removeprefix("sha256:")]
+    (file,) = [p for p in (tmp_path / "blobs").rglob("*") if p.is_file()]
+    assert digest(file.read_bytes()) == f"sha256:{file.name}" != names[0]
+    assert b"same" not in file.read_bytes()
     with pytest.raises(Missing):
         await artefacts.get(digest(b"other"))
     with pytest.raises(LimitReached):
-        await artefacts.put(b"x" * (10 * 1024 * 1024 + 1))
+        await artefacts.put("s", b"x" * (10 * 1024 * 1024 + 1))
     for bad in ("sha256:../../etc/passwd", "", "sha256:", "sha256:" + "G" * 64):
         with pytest.raises(Invalid):
             await artefacts.get(bad)
-    file = next(p for p in (tmp_path / "blobs").rglob("*") if p.is_file())
     file.write_bytes(b"evil")
     with pytest.raises(Unavailable):
         await artefacts.get(names[0])
-    await artefacts.put(b"same")
+    await artefacts.put("s", b"same")
     assert await artefacts.get(names[0]) == b"same"
     await store.close()
 
 
 async def test_workspaces_are_whole_or_refused(tmp_path: Path) -> None:
     store = await opened(tmp_path)
-    artefacts = Artefacts(store, tmp_path / "blobs", lambda: 1000.0)
+    artefacts = await artefact_store(store, tmp_path)
     files = {"b": File(b"2", False), "a/x": File(b"1", True)}
-    name, manifest = await artefacts.put_workspace(files)
+    name, manifest = await artefacts.put_workspace("s", files)
     assert name == digest(manifest.canonical())
     assert await artefacts.files(name) == files
     assert await artefacts.files(None) == {}
     with pytest.raises(Invalid):
-        await artefacts.manifest(await artefacts.put(b"no manifest"))
+        await artefacts.manifest(await artefacts.put("s", b"no manifest"))
     absent = WorkspaceManifest.model_validate({"files": [{"path": "a", "digest": digest(b"never"), "size": 5}]})
     with pytest.raises(Missing):
-        await artefacts.manifest(await artefacts.put(absent.canonical()))
+        await artefacts.manifest(await artefacts.put("s", absent.canonical()))
     twice = WorkspaceManifest(files=(manifest.files[0], manifest.files[0]))
     with pytest.raises(Invalid):
-        await artefacts.manifest(await artefacts.put(twice.canonical()))
+        await artefacts.manifest(await artefacts.put("s", twice.canonical()))
     huge = WorkspaceManifest(files=(manifest.files[0].model_copy(update={"size": 10**9}),))
     with pytest.raises(LimitReached):
-        await artefacts.files(await artefacts.put(huge.canonical()))
+        await artefacts.files(await artefacts.put("s", huge.canonical()))
     await store.close()
 
 
 async def test_the_sweep_takes_only_what_nobody_needs(tmp_path: Path) -> None:
     store = await opened(tmp_path)
     now = [1000.0]
-    artefacts = Artefacts(store, tmp_path / "blobs", lambda: now[0])
-    kept, stray, again = [await artefacts.put(c) for c in (b"kept", b"stray", b"again")]
-    await artefacts.keep("s", [kept])
+    artefacts = await artefact_store(store, tmp_path, lambda: now[0])
+    kept, stray, again = [await artefacts.put("s", c) for c in (b"kept", b"stray", b"again")]
+    await store.run(lambda db: db.execute("DELETE FROM artefact_refs WHERE digest <> ?", (kept,)))
     now[0] = 2000.0
-    await artefacts.put(b"again")
+    await artefacts.put("s", b"again")
+    await store.run(lambda db: db.execute("DELETE FROM artefact_refs WHERE digest <> ?", (kept,)))
     assert await artefacts.sweep(1500.0) == 1
     assert await artefacts.get(kept) == b"kept"
     assert await artefacts.get(again) == b"again"
     with pytest.raises(Missing):
         await artefacts.get(stray)
+    assert len([p for p in (tmp_path / "blobs").rglob("*") if p.is_file()]) == 2
     await store.close()

@@ -11,7 +11,7 @@ import pytest
 from folkmoot_core.calls import OutputSchema
 from folkmoot_core.deliberation import AskAgent, Outcome
 from folkmoot_core.messages import TaskResult, WorkspaceManifest
-from folkmoot_runtime.conductor import rows
+from folkmoot_runtime.conductor import rows, sealed_rows
 from folkmoot_runtime.conductor.runner import Protocols
 from folkmoot_runtime.conductor.tasks import request_id
 
@@ -158,9 +158,10 @@ async def test_a_workspace_that_is_not_there_is_no_answer(world: Any, make: Any)
 @pytest.mark.parametrize("path", ["../x", "/etc/passwd", "a//b", "a/./b", "", "a\\b", "a\nb"])
 async def test_a_workspace_with_a_path_that_leaves_it_is_no_answer(world: Any, make: Any, path: str) -> None:
     async def prepare(conductor: Any) -> None:
-        blob = await conductor.artefacts.put(b"x")
+        await conductor.store.run(sealed_rows.assign_subject, make.uid, None, None, "ref", 0)
+        blob = await conductor.artefacts.put(make.uid, b"x")
         manifest = WorkspaceManifest.model_validate({"files": [{"path": path, "digest": blob, "size": 1}]})
-        digest = await conductor.artefacts.put(manifest.canonical())
+        digest = await conductor.artefacts.put(make.uid, manifest.canonical())
         world.replies["ana"] = lambda task: {**make.say(task), "workspace": digest}
 
     world.protocols = Protocols(council=asking(), agent=asking())
@@ -240,18 +241,20 @@ async def test_critical_sessions_ask_for_a_faster_ack(world: Any, make: Any) -> 
 
 async def test_what_agents_said_is_committed_to_and_can_be_opened(world: Any, make: Any) -> None:
     """The entry holds no content; artefact and salt open its commitment."""
+    from folkmoot_core import sealing
     from folkmoot_core.canonical import commit
 
     async with world.running() as conductor:
         await conductor.documents.put(make.document())
         await conductor.sessions.accept(make.order())
         await world.ended(conductor)
-        openings = {o.commit: o for o in await conductor.store.run(rows.get_openings)}
+        openings = {o.commit: o for o in await conductor.store.run(sealed_rows.get_openings)}
         committed = [e for e in world.ledger.entries.values() if e.payload is not None]
         for entry in committed:
             opening = openings[entry.payload.commit]
-            content = await conductor.artefacts.get(opening.digest)
-            assert commit(bytes.fromhex(opening.salt), content) == entry.payload.commit
+            ref, (secret, content) = await conductor.artefacts.opened_for(make.uid, opening.digest)
+            assert commit(sealing.salt(secret, entry.id), content) == entry.payload.commit
+            assert entry.data["subject_ref"] == opening.ref == ref
             assert len(content) == entry.payload.size
     assert len(committed) == 8
     assert "Do it." not in json.dumps([e.model_dump() for e in world.ledger.entries.values()])
