@@ -13,7 +13,13 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8")
 PRODUCT = ("core", "operator", "agents-image", "cli")
-MODULES = {"pyjwt": "jwt", "prometheus-client": "prometheus_client", "pyyaml": "yaml", "google-genai": "google", "rfc3161-client": "rfc3161_client"}
+MODULES = {
+    "pyjwt": "jwt",
+    "prometheus-client": "prometheus_client",
+    "pyyaml": "yaml",
+    "google-genai": "google",
+    "rfc3161-client": "rfc3161_client",
+}
 CLUSTER = ROOT / "e2e" / "cluster"
 
 

@@ -255,7 +255,9 @@ class Coverage:
             )
 
     def _commitments(self, report: Report, found: list[str], gaps: list[str]) -> None:
-        found.append(f"{self.committed.count} entries commit to content, {report.erased} of these erased since, by {len(report.erasures)} erasures")
+        found.append(
+            f"{self.committed.count} entries commit to content, {report.erased} of these erased since, by {len(report.erasures)} erasures"
+        )
 
     def _refusals(self, report: Report, found: list[str], gaps: list[str]) -> None:
         found.append(f"{self.refused.count} refusals")
