@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from folkmoot_core.entries import Actor, EntryRequest, EntryType, Producer, Receipt
 from folkmoot_core.errors import Forbidden, Unavailable
+from folkmoot_core.ledger.envelope import Prepared
+
+if TYPE_CHECKING:
+    from folkmoot_runtime.ledger.waiting import Admission
 
 OWN: Final = Producer(id="core/ledger")
 OWN_ACTOR: Final = Actor(kind="service", id="ledger")
@@ -57,6 +61,9 @@ class Ledger(Protocol):
     async def append(self, requests: Sequence[EntryRequest], producer: Producer) -> list[Receipt]:
         """Append all or none, in order; durable on return. Known ids answer with their first receipt; `Conflict` when the
         content differs or the log is closed."""
+
+    def admit(self, prepared: Sequence[Prepared]) -> Admission:
+        """The part of `append` before the waiting, for a caller that checked claims and made the entries itself."""
 
     async def read(self, path: str) -> bytes | None:
         """A file of the log by its tlog-tiles path; None where there is none. Raises `Invalid` for what is no path."""

@@ -123,7 +123,7 @@ class Log:
         if self._volume.wal.repaired:
             log.warning("torn last batch cut off", extra={"bytes": self._volume.wal.repaired, "size": self.size})
         if self.size == 0:
-            await self._admit([self._own("log.opened", "log.opened", tenant=self._options.tenant, vkey=self.vkey)]).receipts()
+            await self.admit([self._own("log.opened", "log.opened", tenant=self._options.tenant, vkey=self.vkey)]).receipts()
         await self.publish()
 
     # -- appending --------------------------------------------------------------------------------------------------
@@ -132,10 +132,11 @@ class Log:
         """See `Ledger.append`. Raises `Overloaded` when too much waits, `Unavailable` when the volume is full."""
         for request in requests:
             check_claims(request, producer)
-        return await self._admit([prepare(request, origin=self.origin, producer=producer) for request in requests]).receipts()
+        return await self.admit([prepare(request, origin=self.origin, producer=producer) for request in requests]).receipts()
 
-    def _admit(self, prepared: Sequence[Prepared]) -> Admission:
-        admission, fresh = self._waiting.resolve(prepared, self._find)
+    def admit(self, prepared: Sequence[Prepared]) -> Admission:
+        """Queue entries whose claims were checked: the part of `append` before the waiting."""
+        admission, fresh = self._waiting.resolve(prepared, self)
         if fresh and (self._closing or self.failure is not None):
             raise Unavailable("the ledger is stopping; append again when it is back", retry_after=1)
         if fresh and self._sealed:
@@ -144,7 +145,12 @@ class Log:
         self._wake.set()
         return admission
 
-    def _find(self, key: bytes) -> Item | None:
+    def suspects(self, keys: Sequence[bytes]) -> list[int]:
+        """See `waiting.Durable`."""
+        return self._sequence.suspects(keys)
+
+    def find(self, key: bytes) -> Item | None:
+        """See `waiting.Durable`."""
         found = self._sequence.find(key, lambda position: self._wal.read(position, 1)[0])
         if found is None:
             return None
@@ -264,7 +270,7 @@ class Log:
         """See `Ledger.close_log`."""
         async with self._sealing:
             if not self._sealed:
-                admission = self._admit([self._own("log.closed", "log.closed")])
+                admission = self.admit([self._own("log.closed", "log.closed")])
                 self._sealed = True  # from here on nothing queues behind it
                 try:
                     await admission.receipts()

@@ -67,19 +67,18 @@ def open_volume(directory: Path, birth: Birth, calls: Os | None = None, first_se
     make_directory(calls, directory)
     refuse_shared_filesystem(directory)
     lock = _lock(directory)
-    columns = Columns(calls, directory)
-    wal = Wal(calls, directory, columns, first_segment)
+    wal = Wal(calls, directory, Columns(calls, directory), first_segment)
     try:
-        return _recover(directory, birth, calls, wal, columns, lock)
+        return _recover(directory, birth, calls, wal, lock)
     except BaseException:
         wal.close()
         os.close(lock)
         raise
 
 
-def _recover(directory: Path, birth: Birth, calls: Os, wal: Wal, columns: Columns, lock: int) -> Volume:
+def _recover(directory: Path, birth: Birth, calls: Os, wal: Wal, lock: int) -> Volume:
     wal.open()
-    sequence = Sequence(Rows(columns.row), columns.marks)
+    sequence = Sequence(Rows(wal.columns.row), wal.columns.marks)
     try:
         wal.recover(sequence.accept)
     except Invalid as error:
