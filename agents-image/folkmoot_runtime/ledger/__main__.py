@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import sys
 import time
 import uuid
+
+import uvloop
 
 from folkmoot_core import names
 from folkmoot_core.entries import new_entry
@@ -22,13 +25,15 @@ from folkmoot_runtime import settings as environment
 from folkmoot_runtime.ledger.app import Doors
 from folkmoot_runtime.ledger.interface import OWN, OWN_ACTOR
 from folkmoot_runtime.ledger.log import Log, Options, open_log
-from folkmoot_runtime.ledger.peers import PeerProtocol, Socket, sockets
+from folkmoot_runtime.ledger.peers import Socket, sockets
+from folkmoot_runtime.ledger.protocol import protocol
 from folkmoot_runtime.settings import Settings
 from folkmoot_runtime.tls import ServingCertificate
 from folkmoot_runtime.trust import Trust
 
 log = logging.getLogger("folkmoot_runtime.ledger")
 HEARTBEAT = 300.0  # seconds; silence is then distinguishable from no activity (ledger.md §4.2, 12(1))
+COLLECT = (20_000, 20, 50)  # entries come and go by the thousand, and none of them is part of a cycle
 
 
 async def run(settings: Settings, listening: list[Socket]) -> None:
@@ -72,7 +77,9 @@ async def heartbeat(ledger: Log, now: float) -> None:
 
 async def _serve_socket(doors: Doors, one: Socket) -> None:
     one.path.parent.mkdir(parents=True, exist_ok=True)
-    await web.serve(doors.unix(one), uds=str(one.path), http=PeerProtocol, proxy_headers=False)
+    await web.serve(
+        doors.unix(one), uds=str(one.path), http=protocol(lambda body, uid: doors.begin(body, one.of(uid))), proxy_headers=False
+    )
 
 
 async def _serve_tls(settings: Settings, trust: Trust, doors: Doors) -> None:
@@ -95,4 +102,6 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(process.main("ledger", main))
+    gc.set_threshold(*COLLECT)
+    gc.freeze()  # what was imported stays
+    sys.exit(process.main("ledger", main, uvloop.new_event_loop))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
 from folkmoot_core.entries import Actor, EntryRequest, EntryType, Producer, Receipt
-from folkmoot_core.errors import Forbidden, Unavailable
+from folkmoot_core.errors import Forbidden
 from folkmoot_core.ledger.envelope import Prepared
 
 if TYPE_CHECKING:
@@ -35,12 +35,6 @@ SPOKEN_BY: Final[Mapping[str, frozenset[EntryType]]] = {
     ),
 }  # fmt: skip
 """Who records what. A reader who looks for a verdict by its type must not find one that an agent wrote."""
-
-
-class Overloaded(Unavailable):
-    """More is waiting than the log takes; the same request may be sent again after `retry_after` seconds."""
-
-    reason = "Overloaded"
 
 
 class Ledger(Protocol):

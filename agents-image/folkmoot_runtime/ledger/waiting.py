@@ -8,9 +8,8 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from folkmoot_core.entries import Receipt
-from folkmoot_core.errors import Conflict, FolkmootError
+from folkmoot_core.errors import Conflict, FolkmootError, Overloaded
 from folkmoot_core.ledger.envelope import Prepared
-from folkmoot_runtime.ledger.interface import Overloaded
 
 MAX_QUEUED = 8192  # entries waiting for their batch
 MAX_QUEUED_BYTES = 16 << 20
@@ -69,10 +68,14 @@ class Admission:
         self.duplicate = duplicate
         self.ticket = ticket
 
-    async def receipts(self) -> list[Receipt]:
+    async def durable(self) -> None:
         """Waits until all are durable; raises what their batch was refused with."""
         if self.ticket.waiting:
             await self.ticket.future
+
+    async def receipts(self) -> list[Receipt]:
+        """The receipts, when all are durable."""
+        await self.durable()
         return [Receipt(index=i.index, leaf=i.leaf.hex(), duplicate=d) for i, d in zip(self.items, self.duplicate, strict=True)]
 
 
