@@ -19,12 +19,16 @@ log = logging.getLogger(__name__)
 CANNOT_GO_ON = 1
 
 
-def main(component: str, work: Callable[[], Coroutine[Any, Any, None]]) -> int:
-    """Run `work` to its end or to SIGTERM or SIGINT, by which it is cancelled: what it must put away belongs in its `finally`."""
+def main(
+    component: str, work: Callable[[], Coroutine[Any, Any, None]], loop: Callable[[], asyncio.AbstractEventLoop] | None = None
+) -> int:
+    """Run `work` to its end or to SIGTERM or SIGINT, by which it is cancelled: what it must put away belongs in its `finally`.
+    `loop` makes the event loop, where it is not to be asyncio's own."""
     logs.configure(component)
     reasons: list[str] = []
     try:
-        asyncio.run(_until_signalled(work))
+        with asyncio.Runner(loop_factory=loop) as runner:
+            runner.run(_until_signalled(work))
     except* FolkmootError as group:
         reasons = _reasons(group)
     for reason in reasons:

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import ssl
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from http import HTTPStatus
 from typing import Any, TypeVar
 
 import uvicorn
 from pydantic import BaseModel, ValidationError
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from folkmoot_core import errors
@@ -25,7 +27,7 @@ log = logging.getLogger(__name__)
 MAX_BODY = 10 * 1024 * 1024
 _STATUS: tuple[tuple[type[errors.FolkmootError], int], ...] = (
     (errors.Invalid, 400), (errors.Forbidden, 403), (errors.Unauthorized, 401), (errors.Missing, 404), (errors.Conflict, 409),
-    (errors.LimitReached, 429), (errors.Unavailable, 503),
+    (errors.LimitReached, 429), (errors.Overloaded, 429), (errors.Unavailable, 503),
 )  # fmt: skip
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -46,12 +48,23 @@ def app(routes: Sequence[BaseRoute], *, ready: Callable[[], bool]) -> Starlette:
 async def problem(_: Request, error: Exception) -> Response:
     """RFC 9457: `type` is the reason, `detail` the sentence."""
     assert isinstance(error, errors.FolkmootError)  # noqa: S101 - registered for this class alone
+    status, headers, content = problem_document(error)
+    return Response(content, status_code=status, headers=headers, media_type="application/problem+json")
+
+
+def problem_document(error: errors.FolkmootError) -> tuple[int, dict[str, str], bytes]:
+    """Status, further headers and body of an error's answer."""
     status = next((code for kind, code in _STATUS if isinstance(error, kind)), 500)
-    headers: Mapping[str, str] = {}
+    headers: dict[str, str] = {}
     if isinstance(error, errors.Unavailable) and error.retry_after is not None:
         headers = {"Retry-After": str(max(1, round(error.retry_after)))}
     body = {"type": error.reason, "title": type(error).__name__, "status": status, "detail": error.message}
-    return JSONResponse(body, status_code=status, headers=dict(headers), media_type="application/problem+json")
+    return status, headers, json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def phrase(status: int) -> str:
+    """The status line's words."""
+    return HTTPStatus(status).phrase
 
 
 async def body(request: Request, limit: int = MAX_BODY) -> bytes:

@@ -8,6 +8,7 @@
     ├── Conflict       give up: another owner, another content, an older epoch
     ├── LimitReached   give up within this session or tenant: a declared limit is used up
     └── Unavailable    retry: a peer or a resource did not answer; `retry_after` seconds where it is known
+        └── Overloaded retry: it answered that too much is waiting
 
 Foreign errors are wrapped at the boundary with `raise … from`, so that no raw ValueError leaves a verifier.
 """
@@ -71,3 +72,9 @@ class Unavailable(FolkmootError):
     def __init__(self, message: str, *, reason: str | None = None, retry_after: float | None = None) -> None:
         super().__init__(message, reason=reason)
         self.retry_after = retry_after
+
+
+class Overloaded(Unavailable):
+    """More is waiting than is taken; the same request may be sent again after `retry_after` seconds."""
+
+    reason = "Overloaded"

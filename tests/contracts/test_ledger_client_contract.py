@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,14 +13,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from folkmoot_core.entries import Actor, EntryRequest, Payload, Producer, Receipt, new_entry
-from folkmoot_core.errors import Conflict, FolkmootError, Invalid, LimitReached, Unauthorized, Unavailable
+from folkmoot_core.entries import Actor, EntryRequest, Payload, new_entry
+from folkmoot_core.errors import Conflict, FolkmootError, Invalid, LimitReached, Overloaded, Unauthorized, Unavailable
+from folkmoot_core.ledger.envelope import Prepared
 from folkmoot_runtime import web
 from folkmoot_runtime.ledger.app import Doors
 from folkmoot_runtime.ledger.client import InMemoryLedger, LedgerClient
-from folkmoot_runtime.ledger.interface import Overloaded
-from folkmoot_runtime.ledger.peers import CONDUCTOR, ROUTER, PeerProtocol, Socket
+from folkmoot_runtime.ledger.peers import CONDUCTOR, ROUTER, Socket
+from folkmoot_runtime.ledger.protocol import protocol
 from folkmoot_runtime.ledger.twin import MemoryLog
+from folkmoot_runtime.ledger.waiting import Admission
 from folkmoot_runtime.trust import Trust
 
 pytestmark = pytest.mark.contract
@@ -53,7 +55,14 @@ async def serve(directory: Path, producer: str = CONDUCTOR) -> Served:
     log = MemoryLog("acme")
     doors.ledger = log
     socket = Socket(directory / "append.sock", {os.getuid(): producer})
-    server = asyncio.create_task(web.serve(doors.unix(socket), uds=str(socket.path), http=PeerProtocol, proxy_headers=False))
+    server = asyncio.create_task(
+        web.serve(
+            doors.unix(socket),
+            uds=str(socket.path),
+            http=protocol(lambda body, uid: doors.begin(body, socket.of(uid))),
+            proxy_headers=False,
+        )
+    )
     return Served(doors, log, socket.path, server)
 
 
@@ -117,13 +126,11 @@ class Refusing(MemoryLog):
         self.errors = list(errors)
         self.asked: list[str] = []
 
-    async def append(self, requests: object, producer: object) -> list[Receipt]:
-        assert isinstance(requests, list)
-        assert isinstance(producer, Producer)
-        self.asked.append(requests[0].id)
+    def admit(self, prepared: Sequence[Prepared]) -> Admission:
+        self.asked.append(prepared[0].id)
         if self.errors:
             raise self.errors.pop(0)
-        return await super().append(requests, producer)
+        return super().admit(prepared)
 
 
 async def test_what_may_pass_is_tried_again_with_the_same_id(served: Served) -> None:

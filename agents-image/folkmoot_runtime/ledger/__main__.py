@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import sys
 import time
 import uuid
 from pathlib import Path
+
+import uvloop
 
 from folkmoot_core import names
 from folkmoot_core.entries import new_entry
@@ -25,7 +28,8 @@ from folkmoot_runtime.ledger.app import Doors
 from folkmoot_runtime.ledger.durable import RealOs
 from folkmoot_runtime.ledger.interface import OWN, OWN_ACTOR
 from folkmoot_runtime.ledger.log import Log, Options, open_log
-from folkmoot_runtime.ledger.peers import PeerProtocol, Socket, sockets
+from folkmoot_runtime.ledger.peers import Socket, sockets
+from folkmoot_runtime.ledger.protocol import protocol
 from folkmoot_runtime.ledger.terms import FILE as TERMS
 from folkmoot_runtime.ledger.terms import BrokerTransport, Terms
 from folkmoot_runtime.ledger.witnesses import Witnesses
@@ -36,6 +40,7 @@ from folkmoot_runtime.trust import Trust
 log = logging.getLogger("folkmoot_runtime.ledger")
 WITNESS = "FOLKMOOT_WITNESS"  # required: nothing is published without the installation's cosignature; none: there is no witness
 HEARTBEAT = 300.0  # seconds; silence is then distinguishable from no activity (ledger.md §4.2, 12(1))
+COLLECT = (20_000, 20, 50)  # entries come and go by the thousand, and none of them is part of a cycle
 
 
 async def run(settings: Settings, listening: list[Socket]) -> None:
@@ -63,12 +68,14 @@ async def _keep(settings: Settings, trust: Trust, doors: Doors, opened: list[Log
     opened.append(recovered)
     doors.ledger = recovered
     log.info("log open", extra={"origin": recovered.origin, "size": recovered.size, "keys_wrapped_by": wrapper.id or "nobody"})
-    async with asyncio.TaskGroup() as group:
-        if terms is not None:
-            group.create_task(terms.follow_forever(recovered))
-        group.create_task(_watch(recovered))
-    for peer in peers:
-        await peer.aclose()
+    try:
+        async with asyncio.TaskGroup() as group:
+            if terms is not None:
+                group.create_task(terms.follow_forever(recovered))
+            group.create_task(_watch(recovered))
+    finally:
+        for peer in peers:
+            await peer.aclose()
 
 
 def _outside(settings: Settings, trust: Trust, directory: Path) -> tuple[Witnesses | None, Terms | None, list[Peer]]:
@@ -106,7 +113,9 @@ async def heartbeat(ledger: Log, now: float) -> None:
 
 async def _serve_socket(doors: Doors, one: Socket) -> None:
     one.path.parent.mkdir(parents=True, exist_ok=True)
-    await web.serve(doors.unix(one), uds=str(one.path), http=PeerProtocol, proxy_headers=False)
+    await web.serve(
+        doors.unix(one), uds=str(one.path), http=protocol(lambda body, uid: doors.begin(body, one.of(uid))), proxy_headers=False
+    )
 
 
 async def _serve_tls(settings: Settings, trust: Trust, doors: Doors) -> None:
@@ -129,4 +138,6 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(process.main("ledger", main))
+    gc.set_threshold(*COLLECT)
+    gc.freeze()  # what was imported stays
+    sys.exit(process.main("ledger", main, uvloop.new_event_loop))

@@ -11,34 +11,27 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import pydantic_core
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from folkmoot_core import names
-from folkmoot_core.entries import Actor, EntryRequest, Producer, new_entry
-from folkmoot_core.errors import Conflict, Forbidden, Invalid, Missing, Unavailable
+from folkmoot_core.entries import Actor, Producer, new_entry
+from folkmoot_core.errors import Conflict, Forbidden, Missing, Unavailable
 from folkmoot_core.ledger import tiles
 from folkmoot_runtime import web
-from folkmoot_runtime.ledger import control
-from folkmoot_runtime.ledger.client import MAX_BATCH
+from folkmoot_runtime.ledger import appends, control
+from folkmoot_runtime.ledger.appends import Appends
 from folkmoot_runtime.ledger.control import Controlled
-from folkmoot_runtime.ledger.interface import AGENTS, OWN, Overloaded
+from folkmoot_runtime.ledger.interface import AGENTS, OWN
 from folkmoot_runtime.ledger.peers import Socket
+from folkmoot_runtime.ledger.waiting import Admission
 from folkmoot_runtime.trust import Trust
 
 READERS = frozenset({names.SA_OWNER, names.SA_VIEWER, names.SA_AUDITOR})
 COVER_SECONDS = 15.0  # that `?wait=checkpoint` waits
 READ_PERIOD = 60  # seconds that one `evidence.read` entry stands for
-
-
-class _Batch(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    entries: tuple[EntryRequest, ...] = Field(min_length=1, max_length=MAX_BATCH)
 
 
 class Doors:
@@ -49,6 +42,7 @@ class Doors:
         self._clock = clock
         self._read_minutes: dict[str, int] = {}
         self.ledger: Controlled | None = None
+        self._appends: Appends | None = None
         self.certified = False
         """Whether the TLS door has its certificate: part of being ready, not of serving the socket."""
 
@@ -89,9 +83,7 @@ class Doors:
         return self._app([Route("/v1/entries", entries, methods=["POST"]), *_files(read)])
 
     def _app(self, routes: list[Route]) -> Starlette:
-        app = web.app(routes, ready=self.ready)
-        app.add_exception_handler(Overloaded, _overloaded)
-        return app
+        return web.app(routes, ready=self.ready)
 
     def _log(self) -> Controlled:
         if self.ledger is None:
@@ -99,14 +91,19 @@ class Doors:
         return self.ledger
 
     async def _append(self, request: Request, producer: Producer) -> Response:
-        log = self._log()
-        requests, single = _requests(await web.body(request))
-        receipts = await log.append(requests, producer)
+        self._log()
+        admission, single = self.begin(await web.body(request), producer)
+        await admission.durable()
         if request.query_params.get("wait") == "checkpoint":
-            await _covered(log, max(receipt.index for receipt in receipts) + 1)
-        if single:
-            return web.answer(receipts[0])
-        return JSONResponse({"receipts": [receipt.model_dump() for receipt in receipts]})
+            await _covered(self._log(), max(item.index for item in admission.items) + 1)
+        return Response(appends.answer(admission, single), media_type="application/json")
+
+    def begin(self, body: bytes, producer: Producer) -> tuple[Admission, bool]:
+        """Queue what a body asks for; whether it was one entry alone."""
+        log = self._log()
+        if self._appends is None or self._appends.ledger is not log:
+            self._appends = Appends(log)
+        return self._appends.begin(body, producer)
 
     async def _read(self, request: Request) -> Response:
         path = request.url.path.removeprefix("/")
@@ -156,32 +153,9 @@ def _producer(service_account: str) -> Producer:
     raise Forbidden(f"{service_account} may not append; the broker and agents may, and the core's containers by Unix socket")
 
 
-def _requests(body: bytes) -> tuple[list[EntryRequest], bool]:
-    """One request or a batch; whether it was one."""
-    try:
-        value: Any = pydantic_core.from_json(body)
-    except ValueError as error:
-        raise Invalid("the request's body is not JSON") from error
-    try:
-        if isinstance(value, dict) and "entries" in value:
-            return list(_Batch.model_validate(value).entries), False
-        return [EntryRequest.model_validate(value)], True
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise Invalid(f"EntryRequest: field {where or '(body)'}: {first['msg']}") from None
-
-
 def _files(read: Callable[[Request], Any]) -> list[Route]:
     return [
         Route(f"/{tiles.CHECKPOINT}", read),
         *(Route(f"/{path}", read) for path in (tiles.VKEY, tiles.MLDSA_VKEY, tiles.POLICY)),
         Route("/tile/{rest:path}", read),
     ]
-
-
-async def _overloaded(request: Request, error: Exception) -> Response:
-    """429 with Retry-After, which load tools and our client obey."""
-    answer = await web.problem(request, error)
-    answer.status_code = 429
-    return answer

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from folkmoot_core.entries import Actor, EntryRequest, EntryType, Producer, Receipt, new_entry
-from folkmoot_core.errors import Forbidden, Unavailable
+from folkmoot_core.errors import Forbidden
 from folkmoot_core.ledger.envelope import Prepared, prepare
+
+if TYPE_CHECKING:
+    from folkmoot_runtime.ledger.waiting import Admission
 
 OWN: Final = Producer(id="core/ledger")
 OWN_ACTOR: Final = Actor(kind="service", id="ledger")
@@ -39,12 +42,6 @@ def own(entry_id: str, kind: EntryType, origin: str, *, now: float, **data: Any)
     return prepare(new_entry(kind, OWN_ACTOR, id=entry_id, data=data, now=now), origin=origin, producer=OWN)
 
 
-class Overloaded(Unavailable):
-    """More is waiting than the log takes; the same request may be sent again after `retry_after` seconds."""
-
-    reason = "Overloaded"
-
-
 class Ledger(Protocol):
     """An append-only log of one tenant."""
 
@@ -63,6 +60,9 @@ class Ledger(Protocol):
     async def append(self, requests: Sequence[EntryRequest], producer: Producer) -> list[Receipt]:
         """Append all or none, in order; durable on return. Known ids answer with their first receipt; `Conflict` when the
         content differs or the log is closed."""
+
+    def admit(self, prepared: Sequence[Prepared]) -> Admission:
+        """The part of `append` before the waiting, for a caller that checked claims and made the entries itself."""
 
     async def read(self, path: str) -> bytes | None:
         """A file of the log by its tlog-tiles path; None where there is none. Raises `Invalid` for what is no path."""

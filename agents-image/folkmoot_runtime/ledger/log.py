@@ -133,7 +133,7 @@ class Log:
             log.warning("torn last batch cut off", extra={"bytes": self._volume.wal.repaired, "size": self.size})
         if self.size == 0:
             vkey, mldsa = self._publisher.keys.vkeys()
-            await self._admit(
+            await self.admit(
                 [self._own("log.opened", "log.opened", tenant=self._options.tenant, vkey=vkey, mldsa=mldsa)]
             ).receipts()
         if self._options.fence is None:
@@ -148,7 +148,7 @@ class Log:
         for request in requests:
             check_claims(request, producer)
         await self._fenced()
-        return await self._admit([prepare(request, origin=self.origin, producer=producer) for request in requests]).receipts()
+        return await self.admit([prepare(request, origin=self.origin, producer=producer) for request in requests]).receipts()
 
     async def _fenced(self) -> None:
         """A log that starts again takes nothing before its witness said that the volume is the newest; a running one goes on."""
@@ -158,16 +158,19 @@ class Log:
             async with asyncio.timeout(FENCE_SECONDS):
                 await self._publisher.checked.wait()
         except TimeoutError:
-            trouble = self._publisher.frozen or self._publisher.trouble
-            why = f": {trouble.message}" if trouble else ""
-            raise Unavailable(
-                f"the ledger started and waits for its witness before it takes entries{why}",
-                reason="WaitingForWitness",
-                retry_after=2,
-            ) from None
+            raise self._unfenced() from None
 
-    def _admit(self, prepared: Sequence[Prepared]) -> Admission:
-        admission, fresh = self._waiting.resolve(prepared, self._find)
+    def _unfenced(self) -> Unavailable:
+        trouble = self._publisher.frozen or self._publisher.trouble
+        why = f": {trouble.message}" if trouble else ""
+        return Unavailable(f"the ledger started and waits for its witness before it takes entries{why}",
+                           reason="WaitingForWitness", retry_after=1)  # fmt: skip
+
+    def admit(self, prepared: Sequence[Prepared]) -> Admission:
+        """Queue entries whose claims were checked: the part of `append` before the waiting."""
+        admission, fresh = self._waiting.resolve(prepared, self)
+        if fresh and not self._publisher.checked.is_set():
+            raise self._unfenced()
         if fresh and (self._closing or self.failure is not None):
             raise Unavailable("the ledger is stopping; append again when it is back", retry_after=1)
         if fresh and self._publisher.frozen is not None:
@@ -179,7 +182,12 @@ class Log:
         self._wake.set()
         return admission
 
-    def _find(self, key: bytes) -> Item | None:
+    def suspects(self, keys: Sequence[bytes]) -> list[int]:
+        """See `waiting.Durable`."""
+        return self._sequence.suspects(keys)
+
+    def find(self, key: bytes) -> Item | None:
+        """See `waiting.Durable`."""
         found = self._sequence.find(key, lambda position: self._wal.read(position, 1)[0])
         if found is None:
             return None
@@ -291,7 +299,7 @@ class Log:
     async def freeze(self, reason: str, message: str) -> None:
         """Somebody outside knows another history of this log: say so in it, then take and show nothing more."""
         if self._publisher.frozen is None and not (self._sealed or self._closing) and self._publisher.checked.is_set():
-            await self._admit([self._own("log.frozen", f"log.frozen-{self.size}", reason=reason)]).receipts()
+            await self.admit([self._own("log.frozen", f"log.frozen-{self.size}", reason=reason)]).receipts()
         await self._publisher.freeze(reason, message)
 
     async def rotate(self) -> str:
@@ -306,7 +314,7 @@ class Log:
             entry = self._own(
                 "log.key.rotated", fresh.rotation_id(), previous=old.vkey(), vkey=vkey, mldsa=mldsa, statement=statement.decode()
             )
-            receipt = (await self._admit([entry]).receipts())[0]
+            receipt = (await self.admit([entry]).receipts())[0]
             publisher.exchange(await asyncio.to_thread(files.take_over, fresh, receipt.index), statement)
         self._grown.set()
         log.info("log keys rotated", extra={"index": receipt.index})
@@ -351,7 +359,7 @@ class Log:
         """See `Ledger.close_log`."""
         async with self._sealing:
             if not self._sealed:
-                admission = self._admit([self._own("log.closed", "log.closed")])
+                admission = self.admit([self._own("log.closed", "log.closed")])
                 self._sealed = True  # from here on nothing queues behind it
                 try:
                     await admission.receipts()
@@ -368,7 +376,8 @@ class Log:
         await asyncio.wait([self._writer])
         self._showing.cancel()
         await asyncio.wait([self._showing])
-        await self.publish()
+        if self._options.fence is None:  # witnesses are far away, and the next start asks them again
+            await self.publish()
         self._writer_thread.shutdown()
         self._other_thread.shutdown()
         self._volume.close()

@@ -6,38 +6,23 @@ share one uid: each producer then has a socket of its own, in a directory that o
 
 from __future__ import annotations
 
-import asyncio
 import os
-import socket
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from starlette.requests import Request
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from folkmoot_core import names
 from folkmoot_core.entries import Producer
 from folkmoot_core.errors import Invalid, Unauthorized
+from folkmoot_runtime.ledger.protocol import PEER
 
-PEER: Final = "unix-peer"  # host part of the ASGI client address; on this door no address comes from the network
 CONDUCTOR: Final = "core/conductor"
 ROUTER: Final = "core/router"
 POD: Final[Mapping[int, str]] = {names.UID_CONDUCTOR: CONDUCTOR, names.UID_ROUTER: ROUTER}
 MAX_SOCKET_PATH = 107  # sun_path less its NUL
-_UCRED = struct.Struct("3i")
-
-
-class PeerProtocol(HttpToolsProtocol):
-    """HTTP over a Unix socket, with the peer's uid as client address."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in the base class
-        super().connection_made(transport)
-        peer = transport.get_extra_info("socket")
-        _, uid, _ = _UCRED.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-        self.client = (PEER, uid)
 
 
 @dataclass(frozen=True)
@@ -50,7 +35,11 @@ class Socket:
     def producer(self, request: Request) -> Producer:
         """Who appends; raises `Unauthorized` for any other uid."""
         client = request.client
-        known = self.producers.get(client.port) if client is not None and client.host == PEER else None
+        return self.of(client.port if client is not None and client.host == PEER else None)
+
+    def of(self, uid: int | None) -> Producer:
+        """Who has this uid; raises `Unauthorized` for any other."""
+        known = self.producers.get(uid) if uid is not None else None
         if known is None:
             raise Unauthorized("this socket is for the core's conductor and router, known by their uid")
         return Producer(id=known)

@@ -18,7 +18,7 @@ from folkmoot_core.ledger.sequence import Sequence as State
 from folkmoot_core.ledger.terms import policy_of
 from folkmoot_runtime.ledger.interface import check_claims, own
 from folkmoot_runtime.ledger.keys import LogKeys
-from folkmoot_runtime.ledger.waiting import Item, Waiting
+from folkmoot_runtime.ledger.waiting import Admission, Item, Waiting
 
 ORIGIN = "folkmoot/00000000-0000-4000-8000-000000000000"
 
@@ -58,14 +58,17 @@ class MemoryLog:
         """See `Ledger.append`."""
         for request in requests:
             check_claims(request, producer)
-        prepared = [prepare(request, origin=self.origin, producer=producer) for request in requests]
-        admission, fresh = self._waiting.resolve(prepared, self._find)
+        return await self.admit([prepare(request, origin=self.origin, producer=producer) for request in requests]).receipts()
+
+    def admit(self, prepared: Sequence[Prepared]) -> Admission:
+        """See `Ledger.admit`."""
+        admission, fresh = self._waiting.resolve(prepared, self)
         if fresh and self._sealed:
             raise Conflict("the log is closed; nothing is appended to it any more", reason="LogClosed")
         self._waiting.admit(admission, fresh)
         first, leaves = self.size, self._write([item.prepared for item in fresh])
         self._waiting.durable(self._waiting.take(len(fresh), 1 << 40), leaves, first)
-        return await admission.receipts()
+        return admission
 
     async def read(self, path: str) -> bytes | None:
         """See `Ledger.read`."""
@@ -113,7 +116,12 @@ class MemoryLog:
         self._state.commit([one.key for one in prepared], leaves)
         return leaves
 
-    def _find(self, key: bytes) -> Item | None:
+    def suspects(self, keys: Sequence[bytes]) -> list[int]:
+        """See `waiting.Durable`."""
+        return self._state.suspects(keys)
+
+    def find(self, key: bytes) -> Item | None:
+        """See `waiting.Durable`."""
         found = self._state.find(key, self._entries.__getitem__)
         return None if found is None else Item(found[1], found[0], self._state.rows.leaf(found[0]))
 

@@ -82,19 +82,18 @@ def open_volume(directory: Path, opening: Opening) -> Volume:
     make_directory(opening.calls, directory)
     refuse_shared_filesystem(directory)
     lock = _lock(directory)
-    columns = Columns(opening.calls, directory)
-    wal = Wal(opening.calls, directory, columns, opening.first_segment)
+    wal = Wal(opening.calls, directory, Columns(opening.calls, directory), opening.first_segment)
     try:
-        return _recover(directory, opening, wal, columns, lock)
+        return _recover(directory, opening, wal, lock)
     except BaseException:
         wal.close()
         os.close(lock)
         raise
 
 
-def _recover(directory: Path, opening: Opening, wal: Wal, columns: Columns, lock: int) -> Volume:
+def _recover(directory: Path, opening: Opening, wal: Wal, lock: int) -> Volume:
     wal.open()
-    sequence = Sequence(Rows(columns.row), columns.marks)
+    sequence = Sequence(Rows(wal.columns.row), wal.columns.marks)
     try:
         wal.recover(sequence.accept)
     except Invalid as error:

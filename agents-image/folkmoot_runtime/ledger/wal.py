@@ -54,7 +54,7 @@ class Wal:
             raise Invalid(f"a log segment has at least {SMALLEST_SEGMENT} bytes, not {first_segment}")
         self._os = calls
         self._directory = directory
-        self._columns = columns
+        self.columns = columns
         self._first_segment = first_segment
         self._segments: list[_Segment] = []
         self._sealed: list[Sealed] = []  # those before the current one
@@ -82,7 +82,7 @@ class Wal:
     def append(self, entries: Sequence[bytes], leaves: Sequence[bytes]) -> None:
         """Write one batch and sync it; durable on return. After an OSError nothing was added, in memory or on the volume, and
         `ENOSPC` leaves a log that may go on."""
-        self._columns.flush(DUE)  # before the log: where a column finds no room, the batch is refused whole
+        self.columns.flush(DUE)  # before the log: where a column finds no room, the batch is refused whole
         digest = records.chain(self._digest, leaves)
         record = records.encode(self._size, entries, digest)
         segment = self._room(len(record))
@@ -112,7 +112,7 @@ class Wal:
     def _advance(self, segment: _Segment, offset: int, length: int, count: int, digest: bytes) -> None:
         """A record is durable: the next follows it."""
         starts = -(-(self._size + count) // WIDTH) - -(-self._size // WIDTH)  # bundles that begin in it
-        self._columns.offsets.append((segment.base + offset).to_bytes(OFFSET, "little") * starts)
+        self.columns.offsets.append((segment.base + offset).to_bytes(OFFSET, "little") * starts)
         self._size += count
         self._digest = digest
         self._last, self._offset = offset, offset + length
@@ -138,8 +138,8 @@ class Wal:
             self._hash.update(ZEROS[: segment.size - start])
         self._sealed.append(Sealed(self._hash.digest(), self._last, self._offset))
         self._current, self._offset, self._last, self._hash = self._current + 1, 0, 0, hashlib.sha256()
-        self._columns.flush()
-        noted = State(tuple(self._sealed), self._size, self._digest, self._columns.vouch())
+        self.columns.flush()
+        noted = State(tuple(self._sealed), self._size, self._digest, self.columns.vouch())
         self._helper.submit(self._note, noted.encode())
 
     def _note(self, data: bytes) -> None:
@@ -173,7 +173,7 @@ class Wal:
         if known <= first and first + count <= known + len(decoded):
             return decoded[first - known : first - known + count]
         found: list[bytes] = []
-        position = int.from_bytes(self._columns.offsets.read(first // WIDTH, 1), "little")
+        position = int.from_bytes(self.columns.offsets.read(first // WIDTH, 1), "little")
         for start, entries in self._records(position, first - first % WIDTH):
             skip = max(0, first - start)
             found += entries[skip : skip + count - len(found)]
@@ -213,7 +213,7 @@ class Wal:
         except FileNotFoundError:
             return
         files = [(one.path, one.fd, one.size) for one in self._segments]
-        if noted is not None and state.holds(self._os, noted, files) and self._columns.adopt(noted.columns):  # 4
+        if noted is not None and state.holds(self._os, noted, files) and self.columns.adopt(noted.columns):  # 4
             self._sealed = list(noted.segments)
             self._size, self._digest = noted.size, noted.chain
             self._current, self._offset, self._last = len(noted.segments) - 1, noted.segments[-1].used, noted.segments[-1].last
@@ -240,12 +240,12 @@ class Wal:
             segment = self._segments[number]
             whole = hashlib.sha256(read_at(self._os, segment.fd, segment.size, 0))
             self._sealed.append(Sealed(whole.digest(), self._last, self._offset))
-            self._noted = State(tuple(self._sealed), self._size, self._digest, self._columns.vouch())
+            self._noted = State(tuple(self._sealed), self._size, self._digest, self.columns.vouch())
 
     def _resume(self) -> None:
         """Be as the writer was: in the midst of the current segment."""
         if self._noted is not None:
-            self._columns.flush()
+            self.columns.flush()
             self._note(self._noted.encode())
         del self._sealed[self._current :]
         if self._segments:
@@ -263,7 +263,7 @@ class Wal:
                 break
             accept(record.entries, leaves)
             self._advance(segment, offset, record.end - offset, len(record.entries), record.digest)
-            self._columns.flush(DUE)
+            self.columns.flush(DUE)
             offset = record.end
 
     def _cut(self, number: int, data: bytes, offset: int, used: int) -> None:
@@ -296,4 +296,4 @@ class Wal:
         for segment in self._segments:
             self._os.close(segment.fd)
         self._segments = []
-        self._columns.close()
+        self.columns.close()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
 
 from folkmoot_core.entries import GENESIS_PREV, MAX_ENTRY, EntryRequest, Producer, encode_entry
 from folkmoot_core.errors import Invalid
@@ -24,17 +23,26 @@ _TYPE = b',"type":"'
 _PREV = b',"prev":"'
 RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z", re.ASCII)
 _PLACEHOLDER = "0000-00-00T00:00:00.000000Z"  # as long as what replaces it
-_GROWTH = 20  # digits of the largest position: `seq` 0 stands in until then
+_REST = len(GENESIS_PREV) + len(_PLACEHOLDER) + 20 + 16  # 20 digits of the largest position
 
 
-@dataclass(slots=True)
 class Prepared:
     """An entry but for its position, link and time of recording. Not frozen, for one is made for each entry; never changed."""
 
-    key: bytes
-    """Idempotency key: digest of source and id."""
-    head: bytes
-    middle: bytes
+    __slots__ = ("head", "key", "middle", "size")
+
+    def __init__(self, key: bytes, head: bytes, middle: bytes) -> None:
+        self.key = key
+        """Idempotency key: digest of source and id."""
+        self.head = head
+        self.middle = middle
+        self.size = len(head) + len(middle) + _REST
+        """An upper bound of the final length."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Prepared) and (self.key, self.head, self.middle) == (other.key, other.head, other.middle)
+
+    __hash__ = None  # type: ignore[assignment] # compared in tests alone
 
     @property
     def fact(self) -> bytes:
@@ -50,11 +58,6 @@ class Prepared:
     def id(self) -> str:
         """The producer's id, for messages."""
         return self.head[self.head.rindex(_ID) + len(_ID) + 1 : -len(_RECORDED) - 1].decode()
-
-    @property
-    def size(self) -> int:
-        """An upper bound of the final length."""
-        return len(self.head) + len(self.middle) + len(GENESIS_PREV) + len(_PLACEHOLDER) + _GROWTH + 16
 
 
 def prepare(request: EntryRequest, *, origin: str, producer: Producer) -> Prepared:

@@ -17,10 +17,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from folkmoot_core import names
 from folkmoot_core.document import LogReport
 from folkmoot_core.entries import Actor, EntryRequest, EntryType, new_entry
-from folkmoot_core.errors import Invalid
+from folkmoot_core.errors import Invalid, Overloaded
 from folkmoot_core.ledger import bundle
 from folkmoot_runtime.ledger.app import Doors
-from folkmoot_runtime.ledger.interface import Overloaded
 from folkmoot_runtime.ledger.log import Options, open_log
 from folkmoot_runtime.ledger.peers import CONDUCTOR, PEER, POD, ROUTER, Socket, sockets
 from folkmoot_runtime.ledger.twin import MemoryLog
@@ -272,7 +271,7 @@ async def test_before_recovery_the_doors_ask_to_come_back(setting: Setting) -> N
 class FullLog(MemoryLog):
     """A log whose queue is full."""
 
-    async def append(self, requests: Any, producer: Any) -> Any:
+    def admit(self, prepared: Any) -> Any:
         raise Overloaded("entries wait", retry_after=1)
 
 

@@ -1,0 +1,147 @@
+"""HTTP on the ledger's Unix sockets: uvicorn's protocol, with appends answered without a task, a scope or a routing table.
+
+The peer's uid stands where other doors have an address. Everything that is not a plain `POST /v1/entries` goes the usual way.
+Who sends a request before the last append was answered (pipelining) has the connection closed after that answer, which
+RFC 9112 §9.3.2 has clients expect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import struct
+from collections.abc import Callable
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from folkmoot_core.errors import FolkmootError, LimitReached
+from folkmoot_runtime import web
+from folkmoot_runtime.ledger import appends
+from folkmoot_runtime.ledger.waiting import Admission
+
+log = logging.getLogger(__name__)
+PEER = "unix-peer"  # host part of the ASGI client address; on this door no address comes from the network
+_UCRED = struct.Struct("3i")
+
+Begin = Callable[[bytes, int], tuple[Admission, bool]]
+"""Queues the entries of a body for the peer with this uid; raises `FolkmootError`."""
+
+
+class PeerProtocol(HttpToolsProtocol):
+    """HTTP over a Unix socket, with the peer's uid as client address."""
+
+    begin: Begin | None = None
+    _body: bytearray | None = None  # of an append that is being read
+    _answering = False
+    _last = False  # nothing is read any more
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in the base class
+        super().connection_made(transport)
+        peer = transport.get_extra_info("socket")
+        _, uid, _ = _UCRED.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+        self.client = (PEER, uid)
+
+    def data_received(self, data: bytes) -> None:
+        if not self._last:
+            super().data_received(data)
+
+    def on_headers_complete(self) -> None:
+        if self._answering:
+            self._last = True
+        elif (
+            self.begin is not None
+            and self.url == b"/v1/entries"
+            and self.parser.get_method() == b"POST"
+            and self.parser.get_http_version() == "1.1"
+            and self.parser.should_keep_alive()
+            and not self.parser.should_upgrade()
+            and not self.expect_100_continue
+            and self._idle()
+        ):
+            self._body = bytearray()
+        else:
+            super().on_headers_complete()
+
+    def _idle(self) -> bool:
+        cycle: RequestResponseCycle | None = self.cycle  # None before the first request, whatever uvicorn's types say
+        return cycle is None or cycle.response_complete
+
+    def on_body(self, body: bytes) -> None:
+        if self._last:
+            return
+        if self._body is None:
+            super().on_body(body)
+            return
+        self._body += body
+        if len(self._body) > web.MAX_BODY:
+            self._body = None
+            self._last = True
+            self._refuse(LimitReached(f"request body is larger than {web.MAX_BODY} bytes", reason="BodyTooLarge"))
+
+    def on_message_complete(self) -> None:
+        if self._last:
+            return
+        if self._body is None:
+            super().on_message_complete()
+            return
+        body, self._body = bytes(self._body), None
+        assert self.begin is not None  # noqa: S101 - it was there when the headers were complete
+        assert self.client is not None  # noqa: S101 - connection_made set it
+        try:
+            admission, single = self.begin(body, self.client[1])
+        except FolkmootError as error:
+            self._refuse(error)
+        except Exception:
+            # The edge of the process: uvicorn's own protocol answers like this when an application fails.
+            log.exception("append failed")
+            self._refuse(FolkmootError("the ledger failed to take this request", reason="InternalError"))
+        else:
+            self._answering = True
+            if admission.ticket.waiting:
+                admission.ticket.future.add_done_callback(lambda done: self._durable(done, admission, single))
+            else:
+                self._answer(200, "application/json", appends.answer(admission, single))
+
+    def _durable(self, done: asyncio.Future[None], admission: Admission, single: bool) -> None:
+        error = done.exception()
+        if error is None:
+            self._answer(200, "application/json", appends.answer(admission, single))
+        elif isinstance(error, FolkmootError):
+            self._refuse(error)
+        else:
+            self._refuse(FolkmootError("the ledger failed to take this request", reason="InternalError"))
+
+    def _refuse(self, error: FolkmootError) -> None:
+        status, extra, body = web.problem_document(error)
+        self._answer(status, "application/problem+json", body, extra)
+
+    def _answer(self, status: int, media: str, body: bytes, extra: dict[str, str] | None = None) -> None:
+        self._answering = False
+        if self.transport.is_closing():
+            return
+        lines = [f"HTTP/1.1 {status} {web.phrase(status)}\r\ncontent-type: {media}\r\ncontent-length: {len(body)}\r\n"]
+        lines += [f"{name}: {value}\r\n" for name, value in (extra or {}).items()]
+        lines += ["connection: close\r\n\r\n" if self._last else "\r\n"]
+        self.transport.write("".join(lines).encode() + body)
+        if self._last:
+            self.transport.close()
+        else:
+            self.on_response_complete()
+
+    def shutdown(self) -> None:
+        """The server stops: an append is answered first."""
+        if self._answering:
+            self._last = True
+        else:
+            super().shutdown()
+
+
+def protocol(begin: Begin) -> type[PeerProtocol]:
+    """The protocol of one socket."""
+
+    class Appending(PeerProtocol):
+        pass
+
+    Appending.begin = staticmethod(begin)
+    return Appending
