@@ -20,7 +20,7 @@ from folkmoot_core import names
 from folkmoot_core.canonical import commit
 from folkmoot_core.errors import Conflict, Missing, Unavailable
 from folkmoot_core.ledger import bundle
-from folkmoot_core.ledger.audit import verify_log
+from folkmoot_core.ledger.audit import Trust, verify_log
 from folkmoot_core.privacy import ErasureRequest, HoldRequest
 from folkmoot_runtime.conductor.store import InlineExecutor, Store
 
@@ -112,9 +112,9 @@ async def test_a_subject_is_erased_and_the_log_is_whole(world: Any, make: Any) -
     assert canaries(world.directory, OTHER)
     assert len(kept - sealed(world)) == erasure_files(world) > 0
     # the tree is what it was, with two entries more and those about the reads
-    report = verify_log(after.get, world.ledger.log.vkey)
+    report = verify_log(after.get, Trust(vkey=world.ledger.log.vkey)).report
     assert report.ok
-    assert verify_log(before.get, world.ledger.log.vkey).ok
+    assert verify_log(before.get, Trust(vkey=world.ledger.log.vkey)).report.ok
     assert recorded(after)[: len(recorded(before))] == recorded(before)
     # its entries say what, and are provable as every other
     (intent,), (done,) = entries(world, "erasure", "intent"), entries(world, "erasure", "done")

@@ -15,7 +15,7 @@ from folkmoot_core.document import AuditEntry
 from folkmoot_core.entries import Actor, EntryRequest, Producer, new_entry
 from folkmoot_core.errors import Invalid, Unavailable
 from folkmoot_core.ledger import checkpoint, note, policy, rotation
-from folkmoot_core.ledger.audit import verify_log
+from folkmoot_core.ledger.audit import Trust, verify_log
 from folkmoot_core.ledger.fence import Answer
 from folkmoot_runtime.ledger.durable import RealOs
 from folkmoot_runtime.ledger.export import write_directory
@@ -352,5 +352,5 @@ async def test_an_export_after_growth_verifies(world: World, tmp_path: Path) -> 
         file = tmp_path / "export" / path
         return file.read_bytes() if file.is_file() else None
 
-    report = verify_log(read, log.vkey)
+    report = verify_log(read, Trust(vkey=log.vkey)).report
     assert report.ok, report.as_json()
