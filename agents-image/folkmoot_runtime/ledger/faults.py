@@ -12,11 +12,12 @@ from folkmoot_runtime.ledger.durable import RealOs
 
 @dataclass
 class FaultyOs(RealOs):
-    """`fail[call]` is the errno with which that call fails, from its `after[call]`-th use on (0: at once). A failing sync leaves
+    """`fail[call]` is the errno with which that call fails, from its `after[call]`-th use on (0: at once), `times[call]` times or for ever. A failing sync leaves
     what was written before it; `at_most` bounds what one write takes; `calls` records the calls in order."""
 
     fail: dict[str, int] = field(default_factory=dict)
     after: dict[str, int] = field(default_factory=dict)
+    times: dict[str, int] = field(default_factory=dict)
     at_most: int = 1 << 30
     calls: list[str] = field(default_factory=list)
 
@@ -57,6 +58,10 @@ class FaultyOs(RealOs):
         if left > 0:
             self.after[call] = left - 1
             return
+        if call in self.times:
+            self.times[call] -= 1
+            if self.times[call] < 0:
+                return
         raise OSError(code, os.strerror(code))
 
 

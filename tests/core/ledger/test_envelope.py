@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from folkmoot_core.entries import GENESIS_PREV, Actor, EntryRequest, Payload, Producer, encode_entry, new_entry, rfc3339
 from folkmoot_core.errors import Invalid
-from folkmoot_core.ledger.envelope import prepare, take_apart
+from folkmoot_core.ledger.envelope import key_of, prepare, take_apart
 from folkmoot_core.ledger.sequence import Sequence
 from folkmoot_core.ledger.tree import leaf_hash
 
@@ -64,6 +64,7 @@ def test_two_steps_make_the_encoders_bytes_and_rfc_8785s(request: EntryRequest, 
     assert entry == rfc8785.dumps(json.loads(entry))
     assert len(entry) <= prepared.size
     assert take_apart(entry) == prepared
+    assert key_of(entry) == prepared.key
 
 
 @given(requests, requests)
