@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from folkmoot_core.entries import EntryRequest, EntryType, Producer, Receipt, new_entry, rfc3339
 from folkmoot_core.errors import Conflict
-from folkmoot_core.ledger import bundle, tiles
+from folkmoot_core.ledger import bundle, retention, tiles
 from folkmoot_core.ledger.checkpoint import Checkpoint
 from folkmoot_core.ledger.envelope import Prepared, prepare
 from folkmoot_core.ledger.note import Signer
@@ -32,6 +32,7 @@ class MemoryLog:
         self._entries: list[bytes] = []
         self._published: bytes | None = None
         self._sealed = False
+        self.minimum = 0
         self._write([self._own("log.opened", tenant=tenant, vkey=self.vkey)])
         self._publish()
 
@@ -72,6 +73,8 @@ class MemoryLog:
         tile = tiles.parse(path)
         if tile.level != tiles.ENTRIES:
             return self._state.rows.tile(tile)
+        if retention.denied(self.minimum, tile):
+            return None
         first = tile.index * tiles.WIDTH
         return bundle.encode(self._entries[first : first + tile.width]) if first + tile.width <= self.size else None
 
