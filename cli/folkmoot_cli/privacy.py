@@ -110,7 +110,9 @@ def _add(args: argparse.Namespace) -> int:
     request = _made(HoldRequest, scope=scope, subject=args.subject, session=args.session, reason=args.reason)
     with _door(args, AUDITORS) as opened:
         hold = opened.hold(request)
-    sys.stdout.write(f"hold {hold.id} is in force (entry {hold.entry}); release it with: folkmoot ledger hold release {hold.id}\n")
+    sys.stdout.write(
+        f"hold {hold.id} is in force (entry {hold.entry}); release it with: folkmoot ledger hold release {hold.id}\n"
+    )
     return 0
 
 
