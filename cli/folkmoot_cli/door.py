@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import httpx2
@@ -22,9 +22,11 @@ from folkmoot_cli.cluster import Kubectl
 from folkmoot_core import names
 from folkmoot_core.document import SessionOrder, SessionReport
 from folkmoot_core.errors import Conflict, FolkmootError, Forbidden, Invalid, LimitReached, Missing, Unauthorized, Unavailable
+from folkmoot_core.privacy import Erasure, ErasureRequest, Hold, HoldRequest
 
 READERS = (names.SA_OWNER, names.SA_VIEWER)
 AUDITORS = (names.SA_AUDITOR, names.SA_OWNER)
+OWNERS = (names.SA_OWNER,)
 CONNECT_SECONDS = 15.0
 READ_SECONDS = 60.0  # of silence; the stream of events says something more often than that
 MAX_ANSWER = 16 * 1024 * 1024
@@ -35,6 +37,7 @@ _ERRORS: dict[int, type[FolkmootError]] = {
     422: Invalid, 429: LimitReached,
 }  # fmt: skip
 Event = dict[str, Any]
+Shape = TypeVar("Shape", Erasure, Hold)
 
 
 @dataclass
@@ -87,6 +90,22 @@ class Door:
         finally:
             part.unlink(missing_ok=True)
         return size
+
+    def erase(self, request: ErasureRequest) -> Erasure:
+        """Have a subject's or a session's content erased; how far it is."""
+        return _shape(Erasure, self._json("POST", "/v1/erasures", content=request.model_dump_json(exclude_none=True)))
+
+    def hold(self, request: HoldRequest) -> Hold:
+        """Place a legal hold."""
+        return _shape(Hold, self._json("POST", "/v1/holds", content=request.model_dump_json(exclude_none=True)))
+
+    def release(self, hold: str) -> Hold:
+        """Release a legal hold."""
+        return _shape(Hold, self._json("DELETE", f"/v1/holds/{quote(hold, safe='')}"))
+
+    def holds(self) -> list[Hold]:
+        """All legal holds, the newest first."""
+        return [_shape(Hold, item) for item in self._json("GET", "/v1/holds").get("holds", [])]
 
     def _json(self, method: str, path: str, content: str | None = None) -> dict[str, Any]:
         try:
@@ -163,6 +182,13 @@ def _refuse(answer: httpx2.Response) -> None:
         detail = ""
     kind = _ERRORS.get(answer.status_code, Unavailable)
     raise kind(detail or f"the conductor answered {answer.status_code}")
+
+
+def _shape(model: type[Shape], raw: Any) -> Shape:
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        raise Unavailable("the conductor's answer does not fit this CLI; is one of them older than the other?") from error
 
 
 def _report(raw: Any) -> SessionReport:

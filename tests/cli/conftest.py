@@ -48,6 +48,9 @@ class Conductor:
     """How many times a session is not known yet."""
     orders: list[dict[str, Any]] = field(default_factory=list)
     resumed: list[str] = field(default_factory=list)
+    asked: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
+    """Method, path and body of what was asked about erasure and holds; `told` is answered."""
+    told: dict[str, Any] = field(default_factory=dict)
     port: int = 0
     ca: str = ""
 
@@ -58,6 +61,9 @@ class Conductor:
                 Route("/v1/sessions/{name}", self._session),
                 Route("/v1/sessions/{name}/events", self._events),
                 Route("/v1/evidence", self._evidence),
+                Route("/v1/erasures", self._privacy, methods=["GET", "POST"]),
+                Route("/v1/holds", self._privacy, methods=["GET", "POST"]),
+                Route("/v1/holds/{id}", self._privacy, methods=["DELETE"]),
             ]
         )
 
@@ -92,6 +98,10 @@ class Conductor:
                 if event["n"] in self.cuts:
                     self.cuts.remove(event["n"])
                     return
+
+    async def _privacy(self, request: Request) -> Response:
+        self.asked.append((request.method, request.url.path, await request.json() if request.method == "POST" else {}))
+        return self._refusal(request) or JSONResponse(self.told)
 
     async def _evidence(self, request: Request) -> Response:
         return self._refusal(request) or Response(self.evidence, media_type="application/x-tar")

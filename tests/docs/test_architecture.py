@@ -126,7 +126,7 @@ def _commands(page: Page) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
     found = set()
     for code in page.code():
         if match := COMMAND.match(code):
-            words = tuple(match[1].split())[: 2 if match[1].startswith("session ") else 1]
+            words = tuple(match[1].split())[: 2 if match[1].startswith(("session ", "ledger ")) else 1]
             found.add((words, tuple(re.findall(r"(?<!\S)(--[a-z-]+|-[a-zA-Z])\b", match[2]))))
     return sorted(found)
 

@@ -20,7 +20,7 @@ from typing import Any, Literal
 from folkmoot_core.document import AuditEntry, LogReport
 from folkmoot_core.entries import EntryRequest, EntryType, Producer, Receipt, rfc3339
 from folkmoot_core.errors import Conflict, FolkmootError, Unavailable
-from folkmoot_core.ledger import bundle, checkpoint, note, rotation, tiles
+from folkmoot_core.ledger import bundle, checkpoint, note, retention, rotation, tiles
 from folkmoot_core.ledger.envelope import Prepared, prepare
 from folkmoot_runtime.keyring import NoWrapper, Wrapper
 from folkmoot_runtime.ledger.durable import Os, RealOs
@@ -105,6 +105,8 @@ class Log:
         self._writer_thread = ThreadPoolExecutor(1, "ledger-write")
         self._other_thread = ThreadPoolExecutor(1, "ledger-other")
         self.failure: FolkmootError | None = None
+        self.minimum = 0
+        """First entry that is still given out (`retention.py`): bundles that end at or below it are not."""
         self.stopped = asyncio.Event()
         """Set when the log cannot go on: the process must exit, `failure` says why."""
         self._writer = asyncio.create_task(self._write_forever())
@@ -347,6 +349,8 @@ class Log:
         tile = tiles.parse(path)
         if tile.level != tiles.ENTRIES:
             return self._sequence.rows.tile(tile)
+        if retention.denied(self.minimum, tile):
+            return None
         first = tile.index * tiles.WIDTH
         if first + tile.width > self.size:
             return None

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from folkmoot_core.document import AuditEntry
 from folkmoot_core.entries import EntryRequest, EntryType, Producer, Receipt, rfc3339
 from folkmoot_core.errors import Conflict
-from folkmoot_core.ledger import bundle, tiles
+from folkmoot_core.ledger import bundle, retention, tiles
 from folkmoot_core.ledger.checkpoint import Checkpoint
 from folkmoot_core.ledger.envelope import Prepared, prepare
 from folkmoot_core.ledger.sequence import Sequence as State
@@ -35,6 +35,7 @@ class MemoryLog:
         self._published: bytes | None = None
         self._published_size = -1
         self._sealed = False
+        self.minimum = 0
         vkey, mldsa = self._keys.vkeys()
         self._write([self._own("log.opened", tenant=tenant, vkey=vkey, mldsa=mldsa)])
         self._publish()
@@ -81,6 +82,8 @@ class MemoryLog:
         tile = tiles.parse(path)
         if tile.level != tiles.ENTRIES:
             return self._state.rows.tile(tile)
+        if retention.denied(self.minimum, tile):
+            return None
         first = tile.index * tiles.WIDTH
         return bundle.encode(self._entries[first : first + tile.width]) if first + tile.width <= self.size else None
 

@@ -13,7 +13,7 @@ move is an entry, `retention.pruned`, durable before anything is denied. The cal
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Generator
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
@@ -69,22 +69,27 @@ def follow(state: State, entry: bytes) -> State:
     return moved
 
 
-def minimum_index(state: State, published: int, recorded: Callable[[int], float], now: float, days: int) -> int:
-    """Where the minimum index may move to; the present one where it may not. `recorded(i)` gives the epoch seconds at which the
-    ledger recorded entry i. Times rise with positions but for a clock that was set back: the search is by halves and then walks
-    back, so that no entry inside the period is below the result unless its neighbours of a whole bundle are outside it."""
+def minimum_index(state: State, published: int, now: float, days: int) -> Generator[int, float, int]:
+    """Where the minimum index may move to; the present one where it may not. Yields positions and is sent the epoch seconds at
+    which the ledger recorded them. Times rise with positions but for a clock that was set back: the search is by halves, and then
+    every entry of the last bundle that would be denied is looked at, and the one before it as long as one is inside the period."""
     if state.holds:  # 2
         return state.minimum
     cutoff = now - max(FLOOR_DAYS, days) * DAY  # 1
     low, high = state.minimum, published  # 3
     while low < high:
         middle = (low + high) // 2
-        if recorded(middle) < cutoff:
+        if (yield middle) < cutoff:
             low = middle + 1
         else:
             high = middle
     minimum = low // WIDTH * WIDTH  # 5
-    while minimum > state.minimum and any(recorded(i) >= cutoff for i in range(minimum - WIDTH, minimum)):
+    while minimum > state.minimum:
+        inside = False
+        for position in range(minimum - WIDTH, minimum):
+            inside = (yield position) >= cutoff or inside
+        if not inside:
+            break
         minimum -= WIDTH  # 4
     return max(minimum, state.minimum)  # 4
 

@@ -144,3 +144,37 @@ async def test_the_sweep_takes_only_what_nobody_needs(tmp_path: Path) -> None:
         await artefacts.get(stray)
     assert len([p for p in (tmp_path / "blobs").rglob("*") if p.is_file()]) == 2
     await store.close()
+
+
+async def test_a_volume_of_the_version_before_sealing_is_refused(tmp_path: Path) -> None:
+    store = await opened(tmp_path)
+    await store.run(lambda db: db.execute("PRAGMA user_version=1"))
+    await store.close()
+    with pytest.raises(Unavailable, match="unreleased version"):
+        await opened(tmp_path)
+
+
+async def test_content_of_one_subject_is_not_drawn_into_another_by_its_digest(tmp_path: Path) -> None:
+    store = await opened(tmp_path)
+    artefacts = await artefact_store(store, tmp_path)
+    name = await artefacts.put("s", b"of s")
+    with pytest.raises(Missing):
+        await artefacts.keep("t", [name])
+    with pytest.raises(Missing):
+        await artefacts.opened_for("t", name)
+    assert await artefacts.put("t", b"of s") == name
+    assert len([p for p in (tmp_path / "blobs").rglob("*") if p.is_file()]) == 2
+    with pytest.raises(Missing):
+        await artefacts.put("nobody", b"x")
+    await store.close()
+
+
+async def test_what_a_crash_left_behind_is_removed(tmp_path: Path) -> None:
+    store = await opened(tmp_path)
+    artefacts = await artefact_store(store, tmp_path)
+    name = await artefacts.put("s", b"kept")
+    (tmp_path / "blobs" / "ff").mkdir(exist_ok=True)
+    (tmp_path / "blobs" / "ff" / ("f" * 64)).write_bytes(b"stray")
+    assert await artefacts.remove_strays() == 1
+    assert await artefacts.get(name) == b"kept"
+    await store.close()
