@@ -30,6 +30,7 @@ from folkmoot_runtime.ledger.interface import OWN, OWN_ACTOR
 from folkmoot_runtime.ledger.log import Log, Options, open_log
 from folkmoot_runtime.ledger.peers import Socket, sockets
 from folkmoot_runtime.ledger.protocol import protocol
+from folkmoot_runtime.ledger.retention import Retention
 from folkmoot_runtime.ledger.terms import FILE as TERMS
 from folkmoot_runtime.ledger.terms import BrokerTransport, Terms
 from folkmoot_runtime.ledger.witnesses import Witnesses
@@ -39,6 +40,7 @@ from folkmoot_runtime.trust import Trust
 
 log = logging.getLogger("folkmoot_runtime.ledger")
 WITNESS = "FOLKMOOT_WITNESS"  # required: nothing is published without the installation's cosignature; none: there is no witness
+RETENTION = "retention.json"  # how far the log was read for holds and prunings
 HEARTBEAT = 300.0  # seconds; silence is then distinguishable from no activity (ledger.md §4.2, 12(1))
 COLLECT = (20_000, 20, 50)  # entries come and go by the thousand, and none of them is part of a cycle
 
@@ -70,26 +72,24 @@ async def _keep(settings: Settings, trust: Trust, doors: Doors, opened: list[Log
     log.info("log open", extra={"origin": recovered.origin, "size": recovered.size, "keys_wrapped_by": wrapper.id or "nobody"})
     try:
         async with asyncio.TaskGroup() as group:
-            if terms is not None:
-                group.create_task(terms.follow_forever(recovered))
+            group.create_task(terms.follow_forever(recovered))
+            group.create_task(Retention(recovered, directory / RETENTION, lambda: terms.current, time.time).run())
             group.create_task(_watch(recovered))
     finally:
         for peer in peers:
             await peer.aclose()
 
 
-def _outside(settings: Settings, trust: Trust, directory: Path) -> tuple[Witnesses | None, Terms | None, list[Peer]]:
-    """The ways to witnesses and to the terms, where this installation has a witness."""
+def _outside(settings: Settings, trust: Trust, directory: Path) -> tuple[Witnesses | None, Terms, list[Peer]]:
+    """The ways to the terms, and to witnesses where this installation has one."""
     mode = os.environ.get(WITNESS, "none")
     if mode not in ("none", "required"):
         raise Invalid(f"environment variable {WITNESS} is {mode!r}; expected required or none")
-    if mode == "none":
-        return None, None, []
     conductor = Peer(settings.conductor_url, settings.token_file(names.AUDIENCE_CONDUCTOR), trust, settings.timeout)
     broker = Peer(settings.broker_url, settings.token_file(names.AUDIENCE_BROKER), trust, settings.timeout)
     terms = Terms(conductor, RealOs(), directory / TERMS, settings.tenant)
     terms.load()
-    return Witnesses(BrokerTransport(broker)), terms, [conductor, broker]
+    return Witnesses(BrokerTransport(broker)) if mode == "required" else None, terms, [conductor, broker]
 
 
 async def _watch(recovered: Log) -> None:
