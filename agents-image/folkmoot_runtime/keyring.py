@@ -3,13 +3,12 @@
 `Wrapper` is the whole interface, so that a KMS or a PKCS#11 token can stand behind it: it wraps and unwraps a few bytes for a
 named purpose. `FileWrapper` is the twin of those: AES-256-GCM under a key in a mounted file (a Secret of the tenant's namespace,
 or a file on a laptop). `NoWrapper` is what is left where nobody configured one: secrets rest in files of mode 0600, and the
-reports say so. Used by the ledger for its signing keys and by the conductor for the keys of sealed content.
+process says so when it starts. Used by the ledger for its signing keys; the conductor, whose keys must be destructible one by
+one, has a keyring of its own over the same file (`conductor/keyring.py`).
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import os
 from collections.abc import Callable, Mapping
@@ -19,11 +18,11 @@ from typing import Final, Protocol
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from folkmoot_core.errors import Invalid, Missing
+from folkmoot_core.errors import Invalid, Unavailable
 
 KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 12  # SP 800-38D §8.2.2: random, and few enough wrappings under one key
-VARIABLE: Final = "FOLKMOOT_KEK"
+VARIABLE: Final = "FOLKMOOT_KEK_FILE"
 
 
 class Wrapper(Protocol):
@@ -55,7 +54,7 @@ class NoWrapper:
 
 
 class FileWrapper:
-    """AES-256-GCM by a key in a file: 32 raw bytes, or the same in base64."""
+    """AES-256-GCM by a key in a file (`read_kek`)."""
 
     def __init__(self, path: Path, random: Callable[[int], bytes] = os.urandom) -> None:
         self._path = path
@@ -77,24 +76,34 @@ class FileWrapper:
             ) from error
 
     def _load(self) -> tuple[AESGCM, str]:
-        try:
-            raw = self._path.read_bytes()
-        except OSError as error:
-            raise Missing(
-                f"key-encryption key {self._path} cannot be read ({error.strerror}); mount the Secret that holds it"
-            ) from None
-        if len(raw) != KEY_BYTES:
-            try:
-                raw = base64.b64decode(raw.strip(), validate=True)
-            except (binascii.Error, ValueError):
-                raw = b""
-        if len(raw) != KEY_BYTES:
-            raise Invalid(f"key-encryption key {self._path}: expected {KEY_BYTES} random bytes, raw or in base64")
-        fingerprint = hashlib.sha256(b"folkmoot/kek/v1\0" + raw).hexdigest()[:16]
-        return AESGCM(raw), f"file:{fingerprint}"
+        kek = read_kek(self._path)
+        if kek is None:
+            raise Unavailable(f"{self._path}: the key-encryption key is not there; mount or restore it", reason="KekMissing")
+        fingerprint = hashlib.sha256(b"folkmoot/kek/v1\0" + kek).hexdigest()[:16]
+        return AESGCM(kek), f"file:{fingerprint}"
+
+
+def read_kek(path: Path) -> bytes | None:
+    """The key-encryption key in a file: 32 bytes, or 64 hex digits as a Secret made by hand has them. None where there is no file."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(1024)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise Unavailable(f"{path}: the key-encryption key cannot be read: {error.strerror}", reason="KekMissing") from error
+    if len(data) == KEY_BYTES:
+        return data
+    text = data.strip()
+    if len(text) == 2 * KEY_BYTES and not set(text) - set(b"0123456789abcdefABCDEF"):
+        return bytes.fromhex(text.decode())
+    raise Unavailable(
+        f"{path}: expected a key-encryption key of {KEY_BYTES} bytes, or as {2 * KEY_BYTES} hex digits; found {len(data)} bytes",
+        reason="KekInvalid",
+    )
 
 
 def from_environment(env: Mapping[str, str]) -> Wrapper:
-    """`FOLKMOOT_KEK` names the file; without it, nothing is wrapped."""
+    """`FOLKMOOT_KEK_FILE` names the file; without it, nothing is wrapped."""
     path = env.get(VARIABLE, "")
     return FileWrapper(Path(path)) if path else NoWrapper()

@@ -19,6 +19,7 @@ from typing import Final, Protocol
 from folkmoot_core import sealing
 from folkmoot_core.canonical import sha256_hex
 from folkmoot_core.errors import Invalid, Missing, Unavailable
+from folkmoot_runtime.keyring import read_kek
 
 KEK_FILE: Final = "tenant.kek"
 _SHARES: Final = "shares"
@@ -100,7 +101,7 @@ def open_keyring(directory: Path, given: Path | None, known: str | None) -> File
     `known`: id of the KEK that wrapped what is stored, None while nothing is. Raises `Unavailable` for a KEK that is missing or
     another one: a new one would make everything sealed unreadable without a word."""
     path = given or directory / KEK_FILE
-    kek = _read_kek(path)
+    kek = read_kek(path)
     if kek is None:
         if given is not None or known is not None:
             raise Unavailable(f"{path}: the key-encryption key is not there; mount or restore it", reason="KekMissing")
@@ -125,26 +126,6 @@ def sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _read_kek(path: Path) -> bytes | None:
-    """32 bytes, or 64 hex digits as a Secret made by hand has them."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(1024)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise Unavailable(f"{path}: the key-encryption key cannot be read: {error.strerror}", reason="KekMissing") from error
-    if len(data) == sealing.KEY:
-        return data
-    text = data.strip()
-    if len(text) == 2 * sealing.KEY and not set(text) - set(b"0123456789abcdefABCDEF"):
-        return bytes.fromhex(text.decode())
-    raise Unavailable(
-        f"{path}: expected a key-encryption key of {sealing.KEY} bytes, or as {2 * sealing.KEY} hex digits; found {len(data)} bytes",
-        reason="KekInvalid",
-    )
 
 
 def _read(path: Path) -> bytes | None:

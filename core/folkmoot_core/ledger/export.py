@@ -15,12 +15,15 @@ from folkmoot_core.ledger import checkpoint, tiles
 
 Reader = Callable[[str], Awaitable[bytes | None]]
 BLOCK = 512
+_BUNDLES = "tile/entries/"
 TAR_END = b"\0" * (2 * BLOCK)
 
 README = """The audit log of one Folkmoot tenant, as C2SP tlog-tiles. Nothing here needs our software to be verified.
 
   checkpoint     origin, size and root hash of the log, signed (C2SP tlog-checkpoint)
-  log.vkey       the log's public key; compare it with one you got another way, or all this proves is wholeness
+  log.vkey       the log's public key (Ed25519); compare it with one you got another way, or all this proves is wholeness
+  log.mldsa.vkey its second key (ML-DSA-44), for readers who want a signature that outlives quantum computers
+  policy         whose signatures and cosignatures a checkpoint must carry (C2SP tlog-policy)
   tile/          Merkle tree tiles and entry bundles (C2SP tlog-tiles); each entry is one line of canonical JSON
   artifacts/     where the export carries content: files by SHA-256, and openings.jsonl for the salted commitments
 
@@ -39,11 +42,21 @@ number, and the "prev" of the entry after it.
 
 
 async def members(read: Reader) -> AsyncIterator[tuple[str, bytes]]:
-    """Every file of the log with its content. Raises `Unavailable` when one that the checkpoint promises is missing."""
+    """Every file of the log with its content. Raises `Unavailable` when one that the checkpoint promises
+    is missing; bundles at the beginning may be, where reading has ended (`retention.pruned` says so in the log)."""
     signed = await _need(read, tiles.CHECKPOINT)
     size = checkpoint.parse(signed.decode(errors="replace").partition("\n\n")[0] + "\n").size
     yield tiles.README, README.encode()
+    for path in (tiles.MLDSA_VKEY, tiles.POLICY):
+        if (data := await read(path)) is not None:
+            yield path, data
+    pruned = True  # so far: reading may have ended for the oldest bundles, and for none behind one that is there
     for path in tiles.paths_of(size):
+        if pruned and path.startswith(_BUNDLES):
+            data = await read(path)
+            if data is None and "." not in path:
+                continue
+            pruned = False
         yield path, signed if path == tiles.CHECKPOINT else await _need(read, path)
 
 

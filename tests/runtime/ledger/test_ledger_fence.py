@@ -354,3 +354,22 @@ async def test_an_export_after_growth_verifies(world: World, tmp_path: Path) -> 
 
     report = verify_log(read, Trust(vkey=log.vkey)).report
     assert report.ok, report.as_json()
+    assert (tmp_path / "export" / "policy").is_file()
+    assert (tmp_path / "export" / "log.mldsa.vkey").is_file()
+
+
+async def test_an_export_goes_without_bundles_whose_reading_ended_and_no_others(world: World, tmp_path: Path) -> None:
+    log = await world.log(tmp_path / "log", terms(world.bench.add()))
+    await grow(log, 0, 600)
+    assert await log.publish()
+    log.minimum = 256
+    await write_directory(log.read, tmp_path / "export")
+    bundles = sorted(path.name for path in (tmp_path / "export" / "tile" / "entries").iterdir())
+    assert bundles == ["001", "002.p"]
+
+    async def holed(path: str) -> bytes | None:
+        return None if path == "tile/entries/001" else await log.read(path)
+
+    log.minimum = 0
+    with pytest.raises(Unavailable, match="tile/entries/001"):
+        await write_directory(holed, tmp_path / "other")
