@@ -19,7 +19,7 @@ from folkmoot_cli import verify
 from folkmoot_cli.main import main
 from folkmoot_core.canonical import canonical_json, commit, sha256_hex
 from folkmoot_core.entries import GENESIS_PREV, Actor, Payload, Producer, new_entry
-from folkmoot_core.errors import Unauthorized
+from folkmoot_core.errors import Invalid, Unauthorized
 from folkmoot_core.ledger import bundle, export, tiles
 from folkmoot_core.ledger.audit import Report
 from folkmoot_core.ledger.checkpoint import Checkpoint
