@@ -142,7 +142,7 @@ def test_every_flipped_byte_of_every_file_is_found(directory: Path, log: MemoryL
         for position in [*range(0, len(whole), step), len(whole) - 1]:
             file.write_bytes(whole[:position] + bytes([whole[position] ^ 4]) + whole[position + 1 :])
             assert is_found(directory, log.vkey), f"{file.name} byte {position}"
-        file.write_bytes(whole[:-1])
+        file.write_bytes(whole[:-1] if file.name != "log.mldsa.vkey" else whole[:-2])  # a key's last line feed says nothing
         assert is_found(directory, log.vkey)
         if file.name not in ("checkpoint", "policy", "log.mldsa.vkey"):  # the last two are for who wants to check more
             file.unlink()
