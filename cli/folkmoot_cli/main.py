@@ -16,7 +16,7 @@ from folkmoot_core.errors import FolkmootError
 COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("session", "folkmoot_cli.session", "run, list, watch and show sessions"),
     ("verify", "folkmoot_cli.verify", "check a log directory, an exported bundle or a URL, offline where possible"),
-    ("ledger", "folkmoot_cli.privacy", "erase content, and hold it: what the log says about it stays"),
+    ("ledger", "folkmoot_cli.ledger", "read, search, prove and export a tenant's log; what it covers of the law; erase and hold"),
     ("identity", "folkmoot_cli.identity", "seed and commitment from manifests, and why two differ"),
     ("dev", "folkmoot_cli.dev.command", "run a directory of manifests on this machine, without a cluster"),
 )

@@ -1,6 +1,6 @@
 """`folkmoot ledger erase` and `folkmoot ledger hold add|release|list`: erasure and legal holds, asked of the tenant's conductor.
 
-`add_parsers` puts both below a command that somebody else owns; `add_parser` makes that command where nobody does.
+Their parsers hang below `folkmoot ledger` (`ledger.py`).
 """
 
 from __future__ import annotations
@@ -23,12 +23,6 @@ from folkmoot_core.errors import Invalid
 from folkmoot_core.privacy import Erasure, ErasureRequest, Hold, HoldRequest
 
 HOLD_COLUMNS = (("ID", "id"), ("SCOPE", "scope"), ("ON", "on"), ("BY", "by"), ("PLACED", "placed"), ("IN FORCE", "force"), ("REASON", "reason"))  # fmt: skip
-
-
-def add_parser(subparsers: Any, summary: str) -> None:
-    """`ledger` with nothing but these."""
-    parser = subparsers.add_parser("ledger", help=summary, description=summary)
-    add_parsers(parser.add_subparsers(dest="action", required=True, metavar="ACTION"))
 
 
 def add_parsers(actions: Any) -> None:

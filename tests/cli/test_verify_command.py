@@ -347,7 +347,7 @@ async def test_a_tar_as_the_conductor_exports_it(log: MemoryLog, tmp_path: Path)
     assert "artifacts/openings.jsonl: 1 commitments opened" in report.notes
     with tarfile.open(path) as archive:
         names = archive.getnames()
-    assert names[0] == "README.txt"
+    assert "README.txt" in names
     assert names.index("checkpoint") > names.index("tile/1/000.p/1")
 
 
