@@ -50,6 +50,8 @@ class Conductor:
     resumed: list[str] = field(default_factory=list)
     port: int = 0
     ca: str = ""
+    log: dict[str, bytes] = field(default_factory=dict)
+    """Files of the tenant's ledger, which the same port serves here."""
 
     def app(self) -> Starlette:
         return Starlette(
@@ -58,8 +60,13 @@ class Conductor:
                 Route("/v1/sessions/{name}", self._session),
                 Route("/v1/sessions/{name}/events", self._events),
                 Route("/v1/evidence", self._evidence),
+                Route("/{path:path}", self._file),
             ]
         )
+
+    async def _file(self, request: Request) -> Response:
+        data = self.log.get(request.path_params["path"])
+        return self._refusal(request) or (Response(data) if data is not None else problem(404, "this log has none"))
 
     def _refusal(self, request: Request) -> Response | None:
         if request.headers.get("authorization") != f"Bearer {TOKEN}":

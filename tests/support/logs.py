@@ -110,7 +110,7 @@ class TestLog:
     @property
     def read(self) -> Callable[[str], bytes | None]:
         """As a reader of paths."""
-        return self.files.get
+        return lambda path: self.files.get(path)
 
     def write(self, directory: Path) -> Path:
         """As a directory."""
