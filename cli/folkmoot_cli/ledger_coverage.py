@@ -26,7 +26,13 @@ def run(args: argparse.Namespace) -> int:
     until = None if local else datetime.now(UTC)
     collector = Coverage(Setting(args.retention_days, args.silence * 60.0, args.annex_iii_1a, until))
     with ledger.opened(args) as read:
-        found = verify.checked(read, verify.trust_of(args), watch=collector.see, progress=verify.Progress("reading"))
+        found = verify.checked(
+            read,
+            verify.trust_of(args),
+            pinned=verify.pinned_of(args.tsa_ca),
+            watch=collector.see,
+            progress=verify.Progress("reading"),
+        )
     report = found.report
     answers = [one for one in collector.answers(report) if not args.clause or one.clause.id in args.clause]
     if args.output == "json":

@@ -44,7 +44,9 @@ def run(args: argparse.Namespace) -> int:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise Invalid(f"{target} is there already and is not an empty directory")
     with _evidence(args) as read:
-        found = verify.checked(read, verify.trust_of(args), progress=verify.Progress("verifying"))
+        found = verify.checked(
+            read, verify.trust_of(args), pinned=verify.pinned_of(args.tsa_ca), progress=verify.Progress("verifying")
+        )
         written = _directory(read, found, target)
     with open_source(str(target)) as read:
         report = verify.checked(read, verify.trust_of(args), progress=verify.Progress("verifying the copy")).report

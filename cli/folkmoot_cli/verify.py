@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from folkmoot_cli import proofs, state, workers
 from folkmoot_cli.openings import Openings
 from folkmoot_cli.sources import Read, open_source, read_file
 from folkmoot_core.errors import Invalid
+from folkmoot_core.ledger import anchored
 from folkmoot_core.ledger.audit import Seen, Trust, Verified, verify_log
 from folkmoot_core.ledger.findings import Report
 from folkmoot_core.ledger.note import parse_vkey
@@ -51,7 +53,10 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
     trust.add_argument("--key", help="the log's vkey, or a file with it; without it the log's own is used, which proves less")
     trust.add_argument("--policy", help="tlog-policy file: the log's keys and the witnesses that must have cosigned")
     trust.add_argument("--origin", help="the log's origin, where it is not the key's name")
-    trust.add_argument("--tsa-ca", help="PEM certificates of the timestamp authorities; without it those beside the log are used")
+    trust.add_argument(
+        "--tsa-ca", action="append", default=[], metavar="[NAME=]FILE",
+        help="PEM certificates of a timestamp authority, its own first, the root last; without it those beside the log are used",
+    )  # fmt: skip
     trust.add_argument("--token-file", help="bearer token for a URL")
     trust.add_argument("--ca-file", help="certificate authority for a URL")
 
@@ -63,7 +68,9 @@ def run(args: argparse.Namespace) -> int:
     remembered = state.load(Path(args.state)) if args.state else None
     further = [opening.beside(Path(args.openings))] if args.openings else []
     with open_source(args.source, args.token_file, args.ca_file) as read, workers.pool(args.source) as run_all:
-        found = checked(read, trust_of(args, remembered), further, run=run_all, progress=Progress("verifying"))
+        found = checked(
+            read, trust_of(args, remembered), further, pinned_of(args.tsa_ca), run=run_all, progress=Progress("verifying")
+        )
     report = found.report
     if args.state:
         state.save(Path(args.state), report)
@@ -81,13 +88,16 @@ def verify(read: Read, vkey: str | None = None, origin: str | None = None, openi
     return checked(read, Trust(vkey, origin), [opening.beside(openings)] if openings is not None else []).report
 
 
-def checked(read: Read, trust: Trust, further: list[Openings] | None = None, **how: Any) -> Verified:
-    """The same, for whoever also needs the tree. `how` goes to `verify_log`."""
-    files = [*opening.inside(read), *(further or [])]
+def checked(
+    read: Read, trust: Trust, further: Sequence[Openings] = (), pinned: Mapping[str, str] | None = None, **how: Any
+) -> Verified:  # fmt: skip
+    """The same, for whoever also needs the tree. `pinned` are authorities' certificates; `how` goes to `verify_log`."""
+    files = [*opening.inside(read), *further]
     gone = opening.erased(read)
     wanted = {commitment for one in [*files, *([gone] if gone else [])] for commitment in one.wanted()}
     found = verify_log(read, trust, wanted=wanted, **how)
     if found.report.checkpoint is not None:
+        anchored.check_anchors(found, read, pinned or {})
         for one in files:
             opening.check(found.report, one)
         if gone is not None:
@@ -130,6 +140,15 @@ def policy_of(given: str | None) -> Policy | None:
         return parse_policy(read_file(Path(given)).decode(errors="replace"))
     except Invalid as error:
         raise Invalid(f"{given}: {error.message}") from error
+
+
+def pinned_of(given: Sequence[str]) -> dict[str, str]:
+    """Certificates by authority; '' where no name was said."""
+    made = {}
+    for one in given:
+        name, mark, path = one.rpartition("=")
+        made[name if mark else ""] = read_file(Path(path)).decode("ascii", "replace")
+    return made
 
 
 def _is_vkey(text: str) -> bool:

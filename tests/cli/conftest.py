@@ -53,6 +53,8 @@ class Conductor:
     told: dict[str, Any] = field(default_factory=dict)
     port: int = 0
     ca: str = ""
+    log: dict[str, bytes] = field(default_factory=dict)
+    """Files of the tenant's ledger, which the same port serves here."""
 
     def app(self) -> Starlette:
         return Starlette(
@@ -64,8 +66,13 @@ class Conductor:
                 Route("/v1/erasures", self._privacy, methods=["GET", "POST"]),
                 Route("/v1/holds", self._privacy, methods=["GET", "POST"]),
                 Route("/v1/holds/{id}", self._privacy, methods=["DELETE"]),
+                Route("/{path:path}", self._file),
             ]
         )
+
+    async def _file(self, request: Request) -> Response:
+        data = self.log.get(request.path_params["path"])
+        return self._refusal(request) or (Response(data) if data is not None else problem(404, "this log has none"))
 
     def _refusal(self, request: Request) -> Response | None:
         if request.headers.get("authorization") != f"Bearer {TOKEN}":

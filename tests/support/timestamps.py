@@ -1,6 +1,6 @@
 """Timestamp authorities for tests, honest and other: the generator of the bad tokens of ledger.md §3.3 and §3.4.
 
-Honest tokens come from `folkmoot_core.ledger.tsa` itself; what an honest authority refuses to make is made here, from the
+Honest tokens come from `tsa` itself; what an honest authority refuses to make is made here, from the
 same parts: certificates with a wrong purpose or lifetime, foreign roots embedded, sets out of order, changed status.
 """
 
@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import tsa
 from asn1crypto import cms, tsp
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -18,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID as Usage
 
-from folkmoot_core.ledger import timestamp, tsa
+from folkmoot_core.ledger import timestamp
 from folkmoot_core.ledger.timestamp_token import response_type
 
 NOW = datetime(2026, 11, 27, 12, 0, 0, tzinfo=UTC)

@@ -164,7 +164,7 @@ class Chain:
             self._opened.find("the log is empty: it was never opened")
         if self._closed_at is not None:
             self._report.notes.append(f"the log is closed; entry {self._closed_at} says so")
-        suspects = _repeated(self._identities)
+        suspects = repeated(self._identities)
         if not suspects:
             return
         first: set[tuple[str, str]] = set()
@@ -177,9 +177,9 @@ class Chain:
             first.add(identity)
 
 
-def _repeated(hashes: array[int]) -> set[int]:
+def repeated(hashes: array[int], sifted: int = SIFTED) -> set[int]:
     """Hashes that occur more than once. In slices by value, so that a set of all is never needed."""
-    slices = len(hashes) // SIFTED + 1
+    slices = len(hashes) // sifted + 1
     found: set[int] = set()
     for slice_ in range(slices):
         part: Sequence[int] = hashes if slices == 1 else [h for h in hashes if h % slices == slice_]

@@ -48,6 +48,8 @@ class Clause:
     """What the checks look at, for the page."""
     open: str = ""
     """What stays undone here whatever the log holds; a gap, said so."""
+    expected: bool = True
+    """Whether a log without any of these entries has a gap: nothing need ever be erased or held."""
     only: Literal["", "biometric"] = ""
     """Applies only to remote biometric identification (Annex III, 1(a))."""
 
@@ -126,11 +128,13 @@ CLAUSES: Final[tuple[Clause, ...]] = (
         ("retention.pruned", "legal.hold", "legal.hold.released", "erasure"), ("data.first",), ("retention",),
         "the retention setting, where it is given, against 184 days; what was pruned, and on what entry's word",
         open="Financial institutions keep the logs in their own documentation (Article 19(2)): export them.",
+        expected=False,
     ),
     Clause(
         "20, 21(2)", "Corrective action; authorities get access to the logs on reasoned request.",
         "`folkmoot ledger export` writes one directory that verifies without us; who read and who took a copy is on record.",
         ("evidence.exported", "evidence.read"), ("data.reader",), ("reads",), "reads and exports that are on record",
+        expected=False,
     ),
     Clause(
         "26(5)", "The deployer monitors, suspends on risk, and informs provider and authority of serious incidents.",
@@ -141,6 +145,7 @@ CLAUSES: Final[tuple[Clause, ...]] = (
     Clause(
         "26(6)", "The deployer keeps the logs, as far as they are under its control, for at least six months, unless other law says otherwise.",
         "As for 19(1).", ("retention.pruned", "legal.hold", "legal.hold.released"), ("data.first",), ("retention",), "as for 19(1)",
+        expected=False,
     ),
     Clause(
         "72", "Post-market monitoring collects and reviews data over the system's lifetime.",
@@ -152,5 +157,6 @@ CLAUSES: Final[tuple[Clause, ...]] = (
         "A legal hold stops pruning and erasure, and is an entry; the log shows what was changed and when, with timestamps by a third party where they are configured.",
         ("legal.hold", "legal.hold.released", "config.changed", "anchor"), ("ce.time",), ("holds", "anchors"), "holds, their release, and how often the log was timestamped",
         open="There are no entries for incidents yet: the clock of 73 runs outside this log.",
+        expected=False,
     ),
 )  # fmt: skip
