@@ -97,6 +97,7 @@ def _coverage(actions: Any) -> None:
     coverage.add_argument(
         "--annex-iii-1a", action="store_true", help="the system is remote biometric identification: 12(3) applies"
     )
+    coverage.add_argument("--map", action="store_true", help="print the law map itself, without a log")
     coverage.add_argument("--clause", action="append", default=[], help="only this one, such as '12(1)'")
 
 

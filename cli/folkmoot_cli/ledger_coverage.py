@@ -18,6 +18,9 @@ from folkmoot_core.ledger.findings import Report
 
 def run(args: argparse.Namespace) -> int:
     """0 when the log verifies, whatever gaps there are; 1 when it does not."""
+    if args.map:
+        sys.stdout.write(map_page())
+        return 0
     wanted = {clause.id for clause in law.CLAUSES}
     if unknown := [one for one in args.clause if one not in wanted]:
         raise Invalid(f"no clause {unknown[0]!r}; there are {', '.join(sorted(wanted))}")
@@ -42,6 +45,36 @@ def run(args: argparse.Namespace) -> int:
     else:
         sys.stdout.write(page(report, answers))
     return 0 if report.ok else 1
+
+
+def map_page() -> str:
+    """The map itself as the page docs/article-12.md, which a test holds against this."""
+    parts = [
+        "# Article 12 of the AI Act, clause by clause\n\n"
+        "What each clause about logs asks, what in a tenant's log supports it, what `folkmoot ledger coverage` checks, and what stays open. "
+        "Made from `core/folkmoot_core/ledger/law.py` with `folkmoot ledger coverage --map`; the machine checks are in "
+        "`core/folkmoot_core/ledger/coverage.py`, the fields in [ledger.md](ledger.md).\n\n## Read this first\n\n",
+        *(f"- {said}\n" for said in law.CARE),
+        "\n## The clauses\n",
+    ]
+    for clause in law.CLAUSES:
+        parts.append(f"\n### {clause.id}\n\n| | |\n|---|---|\n| asks | {clause.asks} |\n| supports | {clause.supports} |\n")
+        if clause.kinds:
+            parts.append(f"| entries | {', '.join(f'`{kind}`' for kind in clause.kinds)} |\n")
+        if clause.fields:
+            parts.append(f"| fields | {', '.join(f'`{field}`' for field in clause.fields)} |\n")
+        parts.append(f"| checked | {clause.says} |\n")
+        if clause.open:
+            parts.append(f"| open | {clause.open} |\n")
+    parts.append(
+        "\n## Against a log\n\n```sh\n"
+        "folkmoot ledger coverage --tenant acme --retention-days 366   # a live log\n"
+        "folkmoot ledger coverage --source evidence.tar -o json        # an export, for programs\n```\n\n"
+        "The log is verified first. For each clause the answer is `supported` (entries are there and no check found a gap), `gap` (in words), "
+        "or `not applicable`. The exit code says only whether the log verifies: a gap is for people to weigh. What is open whatever the log "
+        "holds is a gap in every log.\n"
+    )
+    return "".join(parts)
 
 
 def page(report: Report, answers: list[Answer]) -> str:

@@ -14,7 +14,7 @@ DEFAULT_DAYS: Final = 366
 
 CARE: Final = (
     "This map is not legal advice. Regulation (EU) 2024/1689 (the AI Act) was changed by Regulation (EU) 2026/1744, in force since "
-    "27 July 2026: by what was read, Articles 6 to 27, so 12, 19 and 26 too, apply from 2 December 2027 to systems of Annex III and "
+    "27 July 2026: by what was read, Articles 6 to 27 (but for 6(5)), so 12, 19 and 26 too, apply from 2 December 2027 to systems of Annex III and "
     "from 2 August 2028 to those of Annex I; Articles 50, 72 and 73 are outside of what was moved. None of this was checked against the "
     "Official Journal, and neither was the amended wording: a lawyer must confirm it before anybody relies on it.",
     "A platform for agents is not high-risk by itself: that depends on the intended purpose of what runs on it. The tenant is usually the "
@@ -60,12 +60,13 @@ _BIOMETRIC = "Only for remote biometric identification (Annex III, 1(a)). "
 CLAUSES: Final[tuple[Clause, ...]] = (
     Clause(
         "12(1)", "The system technically allows events to be recorded automatically over its lifetime.",
-        "The recorder is not the agent: broker, router, conductor and ledger write entries without being asked, before and after "
-        "each effect, from the tenant's first day (log.opened) to its last (log.closed). Heartbeats tell silence from absence.",
+        "Model calls, messages, votes and gates are recorded by broker, router and conductor, not by the agent, before and after "
+        "each effect and without being asked, from the tenant's first day (log.opened) to its last (log.closed). Heartbeats tell silence from absence.",
         ("log.opened", "heartbeat", "log.key.rotated", "log.degraded", "log.frozen", "log.closed", *_ACTS), ("seq", "prev", "ce.recordedtime"),
         ("sequence", "heartbeat", "keys"),
         "no gap in seq; no silence longer than the limit (15 minutes, of heartbeats every 5) while the log was open; the keys named in entry 0 and in "
         "each rotation",
+        open="Tool calls are recorded by the agent's own process, before and after each: that is automatic, but it is the agent's word.",
     ),
     Clause(
         "12(2)(a)", "Events are recorded that help to identify situations of risk (Article 79(1)) or a substantial modification (Article 3(23)).",
@@ -125,7 +126,7 @@ CLAUSES: Final[tuple[Clause, ...]] = (
         "19(1)", "The provider keeps the logs, as far as they are under its control, for an appropriate period of at least six months, unless other law, "
         "data protection above all, says otherwise.",
         "Retention is a setting of the tenant; less than 184 days is refused. What is pruned is named by an entry first, and every proof still checks.",
-        ("retention.pruned", "legal.hold", "legal.hold.released", "erasure"), ("data.first",), ("retention",),
+        ("retention.pruned", "legal.hold", "legal.hold.released", "erasure"), ("data.minimum",), ("retention",),
         "the retention setting, where it is given, against 184 days; what was pruned, and on what entry's word",
         open="Financial institutions keep the logs in their own documentation (Article 19(2)): export them.",
         expected=False,
@@ -144,7 +145,7 @@ CLAUSES: Final[tuple[Clause, ...]] = (
     ),
     Clause(
         "26(6)", "The deployer keeps the logs, as far as they are under its control, for at least six months, unless other law says otherwise.",
-        "As for 19(1).", ("retention.pruned", "legal.hold", "legal.hold.released"), ("data.first",), ("retention",), "as for 19(1)",
+        "As for 19(1).", ("retention.pruned", "legal.hold", "legal.hold.released"), ("data.minimum",), ("retention",), "as for 19(1)",
         expected=False,
     ),
     Clause(

@@ -33,7 +33,7 @@ def gaps(log: TestLog, clause: str, setting: Setting | None = None) -> str:
 
 def test_a_log_with_a_story_supports_what_it_can() -> None:
     found = answers(told())
-    assert found["12(1)"].status == found["12(2)(c)"].status == "supported"
+    assert found["12(2)(c)"].status == "supported"
     assert (found["12(1)"].evidence["log.opened"].count, found["12(1)"].evidence["log.opened"].first) == (1, 0)
     assert found["12(2)(c)"].evidence["session.end"].last == 7
     assert "6 actions under a configuration" in " ".join(found["12(2)(a)"].found)
@@ -178,7 +178,7 @@ def test_times_that_are_none_stop_no_clock() -> None:
 def test_an_answer_for_programs() -> None:
     value = answers(told())["12(1)"].as_json()
     assert value["evidence"]["log.opened"] == {"count": 1, "first": 0, "last": 0}
-    assert (value["clause"], value["status"], value["gaps"]) == ("12(1)", "supported", [])
+    assert (value["clause"], value["status"], len(value["gaps"])) == ("12(1)", "gap", 1)
 
 
 def test_the_map_speaks_with_care() -> None:
