@@ -1,8 +1,14 @@
-"""For all tests: no event loop but pytest-asyncio's own."""
+"""For all tests: no event loop but pytest-asyncio's own, and no verdict from a clock."""
 
 from __future__ import annotations
 
 import asyncio
+
+from hypothesis import settings
+
+# No test asserts a duration: hypothesis' default deadline does, and fails on a machine that is busy with something else.
+settings.register_profile("folkmoot", deadline=None)
+settings.load_profile("folkmoot")
 
 
 def pytest_configure() -> None:
