@@ -124,7 +124,8 @@ def _containers(tenant: TenantView) -> tuple[Container, ...]:
         ),
         Container(
             name="ledger", module=LEDGER_MODULE, uid=names.UID_LEDGER, requests=_small("80Mi"), limits={"cpu": "500m", "memory": "384Mi"},
-            env={"FOLKMOOT_LEDGER_SOCKET": names.LEDGER_SOCKET}, audiences=(names.AUDIENCE_OPERATOR, names.AUDIENCE_BROKER),
+            env={"FOLKMOOT_LEDGER_SOCKET": names.LEDGER_SOCKET},
+            audiences=(names.AUDIENCE_OPERATOR, names.AUDIENCE_BROKER, names.AUDIENCE_CONDUCTOR),
             ports={"ledger": names.PORT_LEDGER}, mounts=(_data("ledger"), _LEDGER_SHARED), probes=pods.https_probes(names.PORT_LEDGER),
         ),
         Container(

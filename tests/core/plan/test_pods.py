@@ -72,7 +72,7 @@ def mounted(container: Object, spec: Object) -> dict[str, Object]:
 TOKENS = {  # wiring.md §1, by who walks which path
     "core/bus": set(),
     "core/router": {names.AUDIENCE_OPERATOR, names.AUDIENCE_CONDUCTOR, names.AUDIENCE_BUS},
-    "core/ledger": {names.AUDIENCE_OPERATOR, names.AUDIENCE_BROKER},
+    "core/ledger": {names.AUDIENCE_OPERATOR, names.AUDIENCE_BROKER, names.AUDIENCE_CONDUCTOR},
     "core/conductor": {names.AUDIENCE_OPERATOR, names.AUDIENCE_BUS, names.AUDIENCE_BROKER, names.AUDIENCE_SANDBOX},
     "broker/broker": {names.AUDIENCE_OPERATOR, names.AUDIENCE_LEDGER, names.AUDIENCE_CONDUCTOR},
     "agent-builder/agent": {
