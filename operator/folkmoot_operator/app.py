@@ -268,7 +268,7 @@ class App:
             ca_bundle=self.contexts.signer.authority.pem(), version=s.version, image_pull_policy=s.image_pull_policy,
             image_pull_secrets=s.image_pull_secrets, storage_class=s.storage_class or None,
             export_configured=s.export_dir is not None, cluster_domain=s.cluster_domain, cluster_dns_cidrs=s.cluster_dns_cidrs,
-            cluster_cidrs=s.cluster_cidrs,
+            cluster_cidrs=s.cluster_cidrs, witness_url=s.witness_url,
         )  # fmt: skip
 
 

@@ -69,6 +69,10 @@ class Settings:
     """FOLKMOOT_CLUSTER_DNS_CIDRS: comma-separated addresses of a node-local DNS cache."""
     cluster_cidrs: tuple[str, ...] = ()
     """FOLKMOOT_CLUSTER_CIDRS: comma-separated ranges of pods, Services and nodes, kept out of brokers' egress."""
+    witness_url: str = ""
+    """FOLKMOOT_WITNESS_URL: submission prefix of the installation's witness, as brokers reach it; empty: there is none."""
+    witness_operator_url: str = ""
+    """FOLKMOOT_WITNESS_OPERATOR_URL: its operator door."""
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     """The whole environment, for what leads to the API server."""
 
@@ -107,7 +111,9 @@ def from_environment(env: Mapping[str, str] | None = None) -> Settings:
         leader_election=text("LEADER_ELECTION", "true").lower() != "false",
         log_level=text("LOG_LEVEL", Settings.log_level).upper(),
         operator_image=text("OPERATOR_IMAGE", ""), version=text("VERSION", Settings.version), storage_class=text("STORAGE_CLASS", ""),
-        cluster_dns_cidrs=_words(text("CLUSTER_DNS_CIDRS", "")), conductor_address=text("CONDUCTOR_ADDRESS", ""), cluster_cidrs=_words(text("CLUSTER_CIDRS", "")), environment=dict(env),
+        cluster_dns_cidrs=_words(text("CLUSTER_DNS_CIDRS", "")), conductor_address=text("CONDUCTOR_ADDRESS", ""), cluster_cidrs=_words(text("CLUSTER_CIDRS", "")),
+        witness_url=text("WITNESS_URL", "").rstrip("/"), witness_operator_url=text("WITNESS_OPERATOR_URL", "").rstrip("/"),
+        environment=dict(env),
     )  # fmt: skip
 
 

@@ -36,6 +36,11 @@ class Installation:
     """Names of pull Secrets; each tenant's namespace must hold its own copy (the operator reads and writes no Secrets)."""
     storage_class: str | None = None
     """StorageClass of core and broker volumes where a Tenant names none; None: the cluster's default."""
+    witness_url: str = ""
+    """Submission prefix of the installation's witness, as brokers reach it (https://<service>.<namespace>.svc:8447); empty: the
+    installation has no witness, and logs publish without one."""
+    witness_key: str = ""
+    """Its vkey (a cosigner's, type 0x04). Empty while the operator has not heard it; kept current like `jwks`."""
     export_configured: bool = False
     """Whether the operator has an export volume. Without one, deletionPolicy Delete stalls."""
     cluster_domain: str = "cluster.local"
