@@ -81,9 +81,14 @@ class Publisher:
         return self._policy
 
     def follow(self, audit: AuditEntry) -> None:
-        """Publish on these terms from now on. `Invalid`: a key in them is none, and the old terms stay."""
+        """Publish on these terms from now on. `Invalid`: a key in them is none, or the installation's witness is not in them
+        although this log must have it; the old terms stay, and a log without any publishes nothing."""
         if audit == self._audit:
             return
+        if self._fence is not None and all(entry.name != CLUSTER for entry in audit.witnesses):
+            raise Invalid(
+                f"terms: expected the installation's witness ({CLUSTER}) among the witnesses; its key is not known there yet"
+            )
         self._policy = policy_of(self.keys.vkeys(), audit)
         if self._fence is not None:
             self._fence.follow(audit.witnesses)

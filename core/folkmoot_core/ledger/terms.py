@@ -12,8 +12,9 @@ from folkmoot_core.document import AuditEntry
 from folkmoot_core.ledger import policy
 from folkmoot_core.ledger.note import parse_vkey
 from folkmoot_core.ledger.policy import Group, Policy
+from folkmoot_core.resources.audit import CLUSTER
 
-CLUSTER: Final = "cluster"  # the installation's own witness, in documents and policies
+__all__ = ["CLUSTER", "EVERYBODY", "PARTNERS", "policy_of"]
 PARTNERS: Final = "PARTNERS"  # upper case: no name in a manifest is
 EVERYBODY: Final = "EVERYBODY"
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from folkmoot_core.document import AgentEntry, CouncilEntry, GateEntry, TenantDocument
 from folkmoot_core.errors import Invalid
-from folkmoot_core.plan import identities
+from folkmoot_core.plan import audit, identities
 from folkmoot_core.plan.types import Installation
 from folkmoot_core.plan.views import AgentView, CouncilView, GateView, TenantView
 
@@ -38,6 +38,7 @@ def document(  # noqa: PLR0913 - one argument per kind that goes in; a holder cl
         ),
         gates=tuple(GateEntry(name=g.name, spec=g.spec) for g in sorted(gates, key=lambda g: g.name) if not g.meta.terminating),
         suspended=tenant.stopped,
+        audit=audit.entry(tenant.spec.audit, inst),
     )
 
 

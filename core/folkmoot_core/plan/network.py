@@ -16,6 +16,7 @@ from folkmoot_core.plan import labels
 from folkmoot_core.plan.types import Installation, Manifest
 from folkmoot_core.plan.views import AgentView, TenantView
 from folkmoot_core.resources import ProviderSpec
+from folkmoot_core.resources.audit import Audit
 
 API = ("networking.k8s.io/v1", "NetworkPolicy")
 COMPONENT = "network"
@@ -121,11 +122,12 @@ def _dns(tenant: TenantView, inst: Installation) -> Manifest:
 
 
 def _outside(tenant: TenantView, inst: Installation) -> list[Manifest]:
-    """The broker's ways out, merged by destination so that the order of providers does not matter."""
+    """The broker's ways out, merged by destination so that the order of providers, witnesses and authorities does not matter."""
     services: dict[str, set[int]] = {}
     addresses: dict[str, set[int]] = {}
     world: set[int] = set()
-    for host, port in sorted({h for p in tenant.spec.providers if (h := provider_host(p)) is not None}):
+    providers = {h for p in tenant.spec.providers if (h := provider_host(p)) is not None}
+    for host, port in sorted(providers | set(audit_hosts(tenant.spec.audit))):
         if (namespace := service_namespace(host, inst.cluster_domain)) is not None:
             services.setdefault(namespace, set()).add(port)
         elif (cidr := literal_address(host)) is not None:
@@ -156,7 +158,17 @@ def provider_host(provider: ProviderSpec) -> tuple[str, int] | None:
     if provider.base_url is None:
         host = _VENDOR_HOSTS.get(provider.type)
         return (host, 443) if host else None
-    url = urlsplit(provider.base_url)
+    return _host(provider.base_url)
+
+
+def audit_hosts(audit: Audit) -> Iterator[tuple[str, int]]:
+    """Hosts and ports of the witnesses and timestamp authorities that a tenant names."""
+    yield from (_host(witness.url) for witness in audit.witnesses)
+    yield from (_host(authority.url) for authority in audit.timestamps.authorities)
+
+
+def _host(address: str) -> tuple[str, int]:
+    url = urlsplit(address)
     return (url.hostname or "", url.port or (443 if url.scheme == "https" else 80))
 
 

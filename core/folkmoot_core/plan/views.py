@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from folkmoot_core import identity, names
 from folkmoot_core.errors import Invalid
+from folkmoot_core.plan import audit
 from folkmoot_core.plan.types import Problem, Problems
 from folkmoot_core.resources import AgentSpec, CouncilSpec, GatePolicySpec, SessionSpec, TenantSpec, rules
 from folkmoot_core.resources.common import Spec
@@ -171,6 +172,8 @@ def _parse(
             problems.append(Problem("spec.cause", error.message))
     if spec is not None:
         problems.extend(Problem(where, message) for where, message in rules.broken(spec))
+    if isinstance(spec, TenantSpec):
+        problems.extend(audit.problems(spec.audit))
     if problems or spec is None:
         return Problems(kind, meta.namespace, meta.name, meta.uid, meta.generation, tuple(problems))
     return meta, spec, dict(raw.get("status") or {})

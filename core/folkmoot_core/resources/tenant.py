@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
+from folkmoot_core.resources.audit import Audit
 from folkmoot_core.resources.common import (
     NAMED_LIST,
     Cause,
@@ -180,6 +181,7 @@ class TenantSpec(Spec):
     quota: Quota = Field(default=Quota(), description="Limits of the namespace.")
     isolation: Isolation = Field(default=Isolation(), description="How sandboxes are isolated.")
     core: Core = Field(default=Core(), description="Size of the tenant's core.")
+    audit: Audit = Field(default=Audit(), description="How the tenant's log is kept, cosigned and timestamped.")
     deletion_policy: Literal["Retain", "Delete"] = Field(
         default="Retain",
         description="Retain: seal, export, keep namespace and volume scaled to zero. Delete: seal, export, remove.",

@@ -107,6 +107,22 @@ async def test_nothing_is_shown_before_the_terms_are_known(world: World, tmp_pat
     assert await log.publish()
 
 
+async def test_terms_without_the_installations_witness_are_no_terms(world: World, tmp_path: Path) -> None:
+    """A document made while the operator did not know the witness's key must not read as "there is no witness"."""
+    entry = world.bench.add()
+    log = await world.log(tmp_path, None)
+    await grow(log, 0, 1)
+    with pytest.raises(Invalid, match="expected the installation's witness"):
+        log.follow(AuditEntry())
+    assert not await log.publish()
+    assert log.status().reason == "TermsNotKnown"
+    log.follow(terms(entry))
+    with pytest.raises(Invalid, match="expected the installation's witness"):
+        log.follow(AuditEntry(retention_days=400))
+    assert await log.publish()
+    assert log.status().witnessed == ("cluster",)
+
+
 @pytest.mark.parametrize(
     "fault", ["away", "unknown", "nonsense", "false line", "other key", "larger", "no size", "same size", "redirect"]
 )
