@@ -74,10 +74,11 @@ def remove_file(calls: Os, path: Path) -> None:
     sync_directory(calls, path.parent)
 
 
-def zero_file(calls: Os, path: Path, size: int, mode: int = 0o640) -> None:
-    """A file of zeros whose blocks are on disk: later syncs of its data then commit no metadata (ledger.md §5.1)."""
-    full, rest = divmod(size, len(ZEROS))
-    _create(calls, path, [ZEROS] * full + ([ZEROS[:rest]] if rest else []), mode)
+def zero_file(calls: Os, path: Path, size: int, head: bytes = b"") -> None:
+    """A file of zeros behind `head`, whose blocks are on disk: later syncs of its data then commit no metadata (ledger.md §5.1)."""
+    full, rest = divmod(size - len(head), len(ZEROS))
+    chunks = [head, *([ZEROS] * full), ZEROS[:rest]]
+    _create(calls, path, [chunk for chunk in chunks if chunk], 0o640)
 
 
 def write_at(calls: Os, fd: int, data: bytes, offset: int) -> None:

@@ -28,9 +28,9 @@ from folkmoot_runtime.ledger.interface import check_claims, own
 from folkmoot_runtime.ledger.keys import LogKeys
 from folkmoot_runtime.ledger.publisher import FULL, Publisher
 from folkmoot_runtime.ledger.records import MAX_COUNT
+from folkmoot_runtime.ledger.segments import FIRST_SEGMENT
 from folkmoot_runtime.ledger.volume import Birth, Opening, Volume, open_volume
 from folkmoot_runtime.ledger.waiting import MAX_QUEUED, Admission, Item, Waiting
-from folkmoot_runtime.ledger.wal import FIRST_SEGMENT
 from folkmoot_runtime.ledger.witnesses import Witnesses
 
 log = logging.getLogger(__name__)

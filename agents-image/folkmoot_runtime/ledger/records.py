@@ -40,6 +40,12 @@ class SyncFailed(FolkmootError):
     reason = "SyncFailed"
 
 
+class Superseded(FolkmootError):
+    """Another process has opened the log since: this one must write nothing more and promise nothing more."""
+
+    reason = "SecondWriter"
+
+
 @dataclass(frozen=True)
 class Head:
     """A record's header that is well-formed."""

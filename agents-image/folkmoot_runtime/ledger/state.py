@@ -1,8 +1,8 @@
 """The file `state`: what a start need not hash entry by entry again. Written whenever a segment of the log is full.
 
 It can only save work, never decide. Believed when all of this holds, and otherwise the whole log is read back record by record,
-which accepts it or says what is damaged: 1. the file's own digest; 2. each full segment has, byte for byte, the digest that was
-taken while it was written; 3. the last record of the last of them is where the file says, with the digest that chains it to
+which accepts it or says what is damaged: 1. the file's own digest; 2. the records of each full segment have, byte for byte, the digest that
+was taken while they were written; 3. the last record of the last of them is where the file says, with the digest that chains it to
 all before it; 4. each column has the digest it had then. What an attacker who writes this volume gains by forging it: nothing
 that forging the log itself does not give.
 """
@@ -19,6 +19,7 @@ from typing import Any
 
 from folkmoot_runtime.ledger import records
 from folkmoot_runtime.ledger.durable import ZEROS, Os, read_at
+from folkmoot_runtime.ledger.segments import START
 
 NAME = "state"
 CHUNK = len(ZEROS)
@@ -30,7 +31,7 @@ class Sealed:
     """A segment that is full."""
 
     digest: bytes
-    """SHA-256 of the whole file."""
+    """SHA-256 of the file behind its header."""
     last: int
     """Offset of its last record."""
     used: int
@@ -85,6 +86,7 @@ def holds(calls: Os, state: State, files: list[tuple[Path, int, int]]) -> bool:
     last = records.head(read_at(calls, fd, records.HEADER.size, sealed[-1].last))
     if (
         last is None
+        or sealed[-1].last < START
         or last.digest != state.chain
         or last.first + last.count != state.size
         or sealed[-1].last + records.HEADER.size + last.length != sealed[-1].used
@@ -97,6 +99,6 @@ def holds(calls: Os, state: State, files: list[tuple[Path, int, int]]) -> bool:
 
 def _digest(calls: Os, fd: int, size: int) -> bytes:
     found = hashlib.sha256()
-    for start in range(0, size, CHUNK):
+    for start in range(START, size, CHUNK):
         found.update(read_at(calls, fd, min(CHUNK, size - start), start))
     return found.digest()

@@ -32,7 +32,8 @@ from folkmoot_runtime.ledger.durable import Os, make_directory, refuse_shared_fi
 from folkmoot_runtime.ledger.interface import own
 from folkmoot_runtime.ledger.keys import KeyFiles, LogKeys
 from folkmoot_runtime.ledger.records import REPAIR, LogDamaged
-from folkmoot_runtime.ledger.wal import FIRST_SEGMENT, Wal
+from folkmoot_runtime.ledger.segments import FIRST_SEGMENT
+from folkmoot_runtime.ledger.wal import Wal
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The packed write-ahead log: the only truth on the volume. ledger.md §5.2. Tiles, tree and index are derived from it.
 
-Segments `wal-<n>` are zero-filled before use and hold records (`records.py`), each written and synced before the next is begun.
+Segments `wal-<n>` (`segments.py`) hold records (`records.py`), each written and synced before the next is begun.
 A broken record with a whole one after it is damage, and is never repaired by guessing. An attacker who can write this volume
 can forge the log up to the last checkpoint that somebody else has seen.
 
@@ -11,12 +11,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
-import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 from folkmoot_core.errors import Invalid
@@ -24,26 +21,15 @@ from folkmoot_core.ledger.tiles import WIDTH
 from folkmoot_core.ledger.tree import leaf_hash
 from folkmoot_runtime.ledger import records, state
 from folkmoot_runtime.ledger.columns import DUE, OFFSET, Columns
-from folkmoot_runtime.ledger.durable import ZEROS, Os, read_at, replace_file, write_at, zero_file
+from folkmoot_runtime.ledger.durable import ZEROS, Os, read_at, replace_file, write_at
 from folkmoot_runtime.ledger.records import GENESIS, HEADER, MAX_PAYLOAD, REPAIR, LogDamaged, SyncFailed
+from folkmoot_runtime.ledger.segments import FIRST_SEGMENT, SMALLEST_SEGMENT, START, Segment, Segments
 from folkmoot_runtime.ledger.state import Sealed, State
 
 log = logging.getLogger(__name__)
-FIRST_SEGMENT = 4 << 20  # small tenants stay small; each further segment doubles, up to
-LARGEST_SEGMENT = 32 << 20  # recovery holds one in memory
-SMALLEST_SEGMENT = 128 << 10  # one entry always fits
-_NAME = re.compile(r"wal-(\d{6,})")
 
 Accept = Callable[[list[bytes], list[bytes]], None]
 """Called during recovery with the entries and leaf hashes of each batch, in order."""
-
-
-@dataclass
-class _Segment:
-    path: Path
-    fd: int
-    size: int
-    base: int  # position of its first byte in the whole log
 
 
 class Wal:
@@ -55,20 +41,19 @@ class Wal:
         self._os = calls
         self._directory = directory
         self.columns = columns
-        self._first_segment = first_segment
-        self._segments: list[_Segment] = []
+        self._segments = Segments(calls, directory, first_segment)
         self._sealed: list[Sealed] = []  # those before the current one
         self._current = 0  # segment written to
-        self._offset = 0  # within it
-        self._last = 0  # offset of its last record
-        self._hash = hashlib.sha256()  # of the current segment as it was written
+        self._offset = START  # within it
+        self._last = START  # offset of its last record
+        self._hash = hashlib.sha256()  # of the current segment's records as they were written
         self._digest = GENESIS
         self._size = 0
         self._noted: State | None = None  # made during recovery
         self._decoded: tuple[int, list[bytes]] = (0, [])
         self._helper = ThreadPoolExecutor(1, "wal-segment")
-        self._next: Future[_Segment] | None = None
-        self.max_payload = min(MAX_PAYLOAD, first_segment - HEADER.size)
+        self._next: Future[Segment] | None = None
+        self.max_payload = min(MAX_PAYLOAD, first_segment - START - HEADER.size)
         self.repaired = 0
         """Bytes of a torn last batch that recovery zeroed."""
 
@@ -81,23 +66,25 @@ class Wal:
 
     def append(self, entries: Sequence[bytes], leaves: Sequence[bytes]) -> None:
         """Write one batch and sync it; durable on return. After an OSError nothing was added, in memory or on the volume, and
-        `ENOSPC` leaves a log that may go on."""
+        `ENOSPC` leaves a log that may go on. After `SyncFailed` and `Superseded` it may not."""
         self.columns.flush(DUE)  # before the log: where a column finds no room, the batch is refused whole
         digest = records.chain(self._digest, leaves)
         record = records.encode(self._size, entries, digest)
         segment = self._room(len(record))
+        self._segments.still_ours()
         self._write(segment, record)
         try:
             self._os.fdatasync(segment.fd)
         except OSError as error:
             # The kernel may have dropped the dirty pages and say "done" next time: never retried (ledger.md §5.1).
             raise SyncFailed(f"fdatasync of {segment.path} failed: {error.strerror}") from error
+        self._segments.still_ours()
         self._hash.update(record)
         self._advance(segment, self._offset, len(record), len(entries), digest)
         if self._offset * 2 > segment.size:
             self._prepare_next()
 
-    def _write(self, segment: _Segment, record: bytes) -> None:
+    def _write(self, segment: Segment, record: bytes) -> None:
         """All of it, or zeros again where it would have been: what is left there would look like damage later."""
         try:
             write_at(self._os, segment.fd, record, self._offset)
@@ -109,7 +96,7 @@ class Wal:
                 raise SyncFailed(f"writing {segment.path} failed: {error.strerror}") from error
             raise
 
-    def _advance(self, segment: _Segment, offset: int, length: int, count: int, digest: bytes) -> None:
+    def _advance(self, segment: Segment, offset: int, length: int, count: int, digest: bytes) -> None:
         """A record is durable: the next follows it."""
         starts = -(-(self._size + count) // WIDTH) - -(-self._size // WIDTH)  # bundles that begin in it
         self.columns.offsets.append((segment.base + offset).to_bytes(OFFSET, "little") * starts)
@@ -117,10 +104,10 @@ class Wal:
         self._digest = digest
         self._last, self._offset = offset, offset + length
 
-    def _room(self, needed: int) -> _Segment:
+    def _room(self, needed: int) -> Segment:
         """The segment with room for a record, moving on to the next where it must."""
         if not self._segments:
-            self._segments.append(self._make(0))
+            self._segments.add(self._segments.make(0))
         segment = self._segments[self._current]
         if self._offset + needed <= segment.size:
             return segment
@@ -128,16 +115,16 @@ class Wal:
             self._prepare_next()
             future, self._next = self._next, None
             assert future is not None  # noqa: S101 - _prepare_next just set it
-            self._segments.append(future.result())
+            self._segments.add(future.result())
         self._seal(segment)
         return self._segments[self._current]
 
-    def _seal(self, segment: _Segment) -> None:
+    def _seal(self, segment: Segment) -> None:
         """A segment is full: move on, and note down what need not be read back entry by entry at the next start."""
         for start in range(self._offset, segment.size, len(ZEROS)):
             self._hash.update(ZEROS[: segment.size - start])
         self._sealed.append(Sealed(self._hash.digest(), self._last, self._offset))
-        self._current, self._offset, self._last, self._hash = self._current + 1, 0, 0, hashlib.sha256()
+        self._current, self._offset, self._last, self._hash = self._current + 1, START, START, hashlib.sha256()
         self.columns.flush()
         noted = State(tuple(self._sealed), self._size, self._digest, self.columns.vouch())
         self._helper.submit(self._note, noted.encode())
@@ -151,19 +138,7 @@ class Wal:
     def _prepare_next(self) -> None:
         """Zero-fill the next segment in the helper's thread, well before it is needed. A failure shows when it is."""
         if self._next is None and self._current + 1 == len(self._segments):
-            self._next = self._helper.submit(self._make, len(self._segments))
-
-    def _make(self, number: int) -> _Segment:
-        path = self._directory / f"wal-{number:06d}"
-        size = self._first_segment
-        if number:
-            size = max(min(self._segments[-1].size * 2, LARGEST_SEGMENT), self._first_segment)
-        zero_file(self._os, path, size)
-        return self._open(path)
-
-    def _open(self, path: Path) -> _Segment:
-        base = self._segments[-1].base + self._segments[-1].size if self._segments else 0
-        return _Segment(path, self._os.open(str(path), os.O_RDWR), path.stat().st_size, base)
+            self._next = self._helper.submit(self._segments.make, len(self._segments))
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
@@ -189,8 +164,8 @@ class Wal:
         while True:
             segment = self._segments[number]
             head = records.head(read_at(self._os, segment.fd, HEADER.size, offset))
-            if head is None and offset and number < self._current:  # behind a segment's last record
-                number, offset = number + 1, 0
+            if head is None and offset > START and number < self._current:  # behind a segment's last record
+                number, offset = number + 1, START
                 continue
             length = HEADER.size + head.length if head is not None else 0
             record = records.parse(read_at(self._os, segment.fd, length, offset), 0)
@@ -204,10 +179,7 @@ class Wal:
 
     def open(self) -> None:
         """Open the segments, and take over what `state` vouches for: then `size` is no longer 0. Raises `LogDamaged`."""
-        for number, path in enumerate(self._paths()):
-            if path.name != f"wal-{number:06d}":
-                raise LogDamaged(f"{self._directory}: segment wal-{number:06d} is missing. {REPAIR}")
-            self._segments.append(self._open(path))
+        self._segments.open()
         try:
             noted = state.parse((self._directory / state.NAME).read_bytes())
         except FileNotFoundError:
@@ -224,10 +196,10 @@ class Wal:
             segment = self._segments[number]
             data = read_at(self._os, segment.fd, segment.size, 0)
             used = records.used(data)
-            if used and number:
-                self._pass(number - 1)
-            self._current, self._offset, self._last = (number, 0, 0) if used else (self._current, self._offset, self._last)
-            if used:
+            if used > START:
+                if number:
+                    self._pass(number - 1)
+                self._current, self._offset, self._last = number, START, START
                 self._scan(segment, data, used, accept)
                 if self._offset < used:
                     self._cut(number, data, self._offset, used)
@@ -238,7 +210,7 @@ class Wal:
         """The log goes on behind this segment, so it is full."""
         if number == len(self._sealed):
             segment = self._segments[number]
-            whole = hashlib.sha256(read_at(self._os, segment.fd, segment.size, 0))
+            whole = hashlib.sha256(read_at(self._os, segment.fd, segment.size - START, START))
             self._sealed.append(Sealed(whole.digest(), self._last, self._offset))
             self._noted = State(tuple(self._sealed), self._size, self._digest, self.columns.vouch())
 
@@ -249,11 +221,11 @@ class Wal:
             self._note(self._noted.encode())
         del self._sealed[self._current :]
         if self._segments:
-            self._hash = hashlib.sha256(read_at(self._os, self._segments[self._current].fd, self._offset, 0))
+            self._hash = hashlib.sha256(read_at(self._os, self._segments[self._current].fd, self._offset - START, START))
 
-    def _scan(self, segment: _Segment, data: bytes, used: int, accept: Accept) -> None:
+    def _scan(self, segment: Segment, data: bytes, used: int, accept: Accept) -> None:
         """Accept whole records from the start of a segment."""
-        offset = 0
+        offset = START
         while offset < used:
             record = records.parse(data, offset)
             if record is None or record.first != self._size:
@@ -274,8 +246,8 @@ class Wal:
             raise LogDamaged(f"{segment.path}: entries {self._size} to {found.first - 1} are missing. {REPAIR}")
         if records.any_record(data, offset + 1):
             raise LogDamaged(f"{segment.path}: the record at byte {offset} is broken and a whole one follows it. {REPAIR}")
-        for later in self._segments[number + 1 :]:
-            if records.used(read_at(self._os, later.fd, later.size, 0)):
+        for later in list(self._segments)[number + 1 :]:
+            if records.used(read_at(self._os, later.fd, later.size, 0)) > START:
                 raise LogDamaged(
                     f"{segment.path}: the record at byte {offset} is broken and {later.path.name} is in use. {REPAIR}"
                 )
@@ -284,16 +256,10 @@ class Wal:
         self._os.fsync(segment.fd)
         self.repaired = used - offset
 
-    def _paths(self) -> list[Path]:
-        found = [path for path in self._directory.iterdir() if _NAME.fullmatch(path.name)]
-        return sorted(found, key=lambda path: int(path.name.removeprefix("wal-")))
-
     def close(self) -> None:
         """Wait for the helper and close the files."""
         self._helper.shutdown()
         if self._next is not None and self._next.exception() is None:
             self._os.close(self._next.result().fd)
-        for segment in self._segments:
-            self._os.close(segment.fd)
-        self._segments = []
+        self._segments.close()
         self.columns.close()

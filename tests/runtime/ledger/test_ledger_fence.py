@@ -21,7 +21,7 @@ from folkmoot_runtime.ledger.durable import RealOs
 from folkmoot_runtime.ledger.export import write_directory
 from folkmoot_runtime.ledger.faults import EIO, ENOSPC, FaultyOs
 from folkmoot_runtime.ledger.log import Log, Options, open_log
-from folkmoot_runtime.ledger.wal import SMALLEST_SEGMENT
+from folkmoot_runtime.ledger.segments import SMALLEST_SEGMENT
 from folkmoot_runtime.ledger.witnesses import Witnesses
 
 CONDUCTOR = Producer(id="core/conductor")

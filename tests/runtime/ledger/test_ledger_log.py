@@ -18,7 +18,7 @@ from folkmoot_runtime.ledger.durable import RealOs, zero_file
 from folkmoot_runtime.ledger.faults import FaultyOs
 from folkmoot_runtime.ledger.log import Log, Options, open_log
 from folkmoot_runtime.ledger.records import GENESIS, HEADER, MAGIC, LogDamaged
-from folkmoot_runtime.ledger.wal import SMALLEST_SEGMENT
+from folkmoot_runtime.ledger.segments import SMALLEST_SEGMENT, START, header
 
 CONDUCTOR = Producer(id="core/conductor")
 NEVER = 3600.0  # a checkpoint interval that no test reaches
@@ -335,10 +335,11 @@ async def test_a_changed_checkpoint_is_refused(tmp_path: Path) -> None:
 
 
 async def test_whole_records_that_are_no_entries_are_refused(tmp_path: Path) -> None:
-    zero_file(RealOs(), tmp_path / "wal-000000", SMALLEST_SEGMENT)
+    zero_file(RealOs(), tmp_path / "wal-000000", SMALLEST_SEGMENT, header(0, 1))
     payload = bundle.encode([b"hello"])
     digest = hashlib.sha256(GENESIS + leaf_hash(b"hello")).digest()
     with (tmp_path / "wal-000000").open("r+b") as file:
+        file.seek(START)
         file.write(HEADER.pack(MAGIC, 0, 1, len(payload), digest) + payload)
     with pytest.raises(LogDamaged, match="not a ledger entry"):
         await reopened(tmp_path)

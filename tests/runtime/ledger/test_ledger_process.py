@@ -178,7 +178,7 @@ async def test_a_damaged_log_is_not_served(process: Process) -> None:
     await process.end(signal.SIGTERM)
     segment = process.directory / "data/ledger/wal-000000"
     data = bytearray(segment.read_bytes())
-    data[100] ^= 1
+    data[600] ^= 1
     segment.write_bytes(data)
     code, said = await (await process.start()).wait(), ""
     _, said = await process.end(signal.SIGTERM)

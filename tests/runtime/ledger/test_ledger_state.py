@@ -19,7 +19,8 @@ from folkmoot_runtime.ledger.columns import Columns
 from folkmoot_runtime.ledger.durable import RealOs
 from folkmoot_runtime.ledger.faults import EIO, ENOSPC, FaultyOs
 from folkmoot_runtime.ledger.records import LogDamaged
-from folkmoot_runtime.ledger.wal import SMALLEST_SEGMENT, Wal
+from folkmoot_runtime.ledger.segments import SMALLEST_SEGMENT, START
+from folkmoot_runtime.ledger.wal import Wal
 
 COUNT = 700  # entries: several segments, and rows 0 and 1
 
@@ -177,7 +178,7 @@ def test_a_bit_flipped_in_a_full_segment_is_refused_although_state_says_all_is_w
 
 def test_a_read_refuses_what_changed_since_the_start(log: Path) -> None:
     opened = Opened(log)
-    flipped(log / "wal-000000", 0)  # the first record's magic
+    flipped(log / "wal-000000", START)  # the first record's magic
     with pytest.raises(LogDamaged, match="does not hold entry 0"):
         opened.wal.read(0, 5)
     opened.wal.close()
