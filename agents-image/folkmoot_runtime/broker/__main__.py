@@ -17,6 +17,7 @@ from folkmoot_runtime.broker import door, options
 from folkmoot_runtime.broker.attempts import Attempts
 from folkmoot_runtime.broker.documents import Documents
 from folkmoot_runtime.broker.engine import Engine
+from folkmoot_runtime.broker.forward import Forwarder
 from folkmoot_runtime.broker.journal import Journal
 from folkmoot_runtime.broker.peers import Peer
 from folkmoot_runtime.broker.providers.registry import Registry
@@ -45,6 +46,7 @@ async def serve(settings: Settings, choices: options.Options) -> None:
     engine = Engine(Journal(data / "calls.db"), ledger, attempts, lambda: documents.current)
     reporter = Reporter(operator, registry, lambda: documents.current, lambda: engine.number("reports"))
     engine.observe = reporter.observe
+    forwarder = Forwarder(lambda: documents.current, trust)
     try:
         in_doubt = await engine.recover()
         log.info("journal opened", extra={"in_doubt": in_doubt})
@@ -52,23 +54,22 @@ async def serve(settings: Settings, choices: options.Options) -> None:
             group.create_task(documents.follow())
             group.create_task(engine.flush_forever())
             group.create_task(reporter.follow())
-            group.create_task(_door(settings, trust, engine))
+            group.create_task(_door(settings, trust, engine, forwarder))
     finally:
         await engine.close()
-        for resource in (registry, conductor, operator, ledger):
+        for resource in (registry, conductor, operator, ledger, forwarder):
             await resource.aclose()
 
 
-async def _door(settings: Settings, trust: Trust, engine: Engine) -> None:
+async def _door(settings: Settings, trust: Trust, engine: Engine, forwarder: Forwarder) -> None:
     certificate = ServingCertificate(settings, trust, settings.run / "broker-tls")
     await certificate.obtain()
     async with asyncio.TaskGroup() as group:
         group.create_task(certificate.renew_forever())
         port = settings.port or names.PORT_BROKER
         log.info("serving", extra={"port": port})
-        group.create_task(
-            web.serve(door.app(engine, trust), host=settings.listen_host, port=port, context=certificate.server_context())
-        )
+        app = door.app(engine, trust, forwarder)
+        group.create_task(web.serve(app, host=settings.listen_host, port=port, context=certificate.server_context()))
 
 
 def _only_one(directory: Path) -> int:

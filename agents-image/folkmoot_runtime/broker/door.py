@@ -1,4 +1,5 @@
-"""The broker's door: `POST /v1/calls`. It says who calls, and turns what the engine raises into an answer.
+"""The broker's door: `POST /v1/calls`, and the log's ways out (`broker.forward`). It says who calls, and turns what the engine
+raises into an answer.
 
 400 not a call · 401 no valid token · 403 policy · 409 in doubt for good · 502 the vendor failed, after all attempts ·
 503 nothing left, ask again. Every body but the first answer's is a problem document whose `type` is the reason.
@@ -18,12 +19,13 @@ from folkmoot_core.calls import MAX_REQUEST, CallEnvelope
 from folkmoot_core.errors import Forbidden
 from folkmoot_runtime import web
 from folkmoot_runtime.broker.engine import Engine, ProviderFailed
+from folkmoot_runtime.broker.forward import Forwarder
 from folkmoot_runtime.trust import Trust
 
 log = logging.getLogger(__name__)
 
 
-def app(engine: Engine, trust: Trust) -> Starlette:
+def app(engine: Engine, trust: Trust, forwarder: Forwarder) -> Starlette:
     """The door of one tenant's broker."""
 
     async def calls(request: Request) -> Response:
@@ -45,4 +47,4 @@ def app(engine: Engine, trust: Trust) -> Starlette:
         return web.answer(answer)
 
     # Ready as soon as it serves: readiness never depends on another pod (wiring.md §3).
-    return web.app([Route("/v1/calls", calls, methods=["POST"])], ready=lambda: True)
+    return web.app([Route("/v1/calls", calls, methods=["POST"]), *forwarder.routes()], ready=lambda: True)

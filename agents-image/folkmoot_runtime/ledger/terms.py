@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 POLL_SECONDS: Final = 5.0
 FIRST_SECONDS: Final = 0.5  # while there are none: the first checkpoint waits
 MAX_DOCUMENT: Final = 16 * 1024 * 1024
+MAX_SENTENCE: Final = 300
 FILE: Final = "audit.json"
 
 
@@ -98,7 +99,7 @@ class BrokerTransport:
         response = await self._broker.request("POST", f"/v1/witnesses/{witness}/add-checkpoint", body=body, headers=headers)
         content_type = response.headers.get("Content-Type", "")
         if content_type.startswith("application/problem+json"):  # the broker's own word, not the witness's
-            raise Unavailable(f"the broker does not reach it ({response.status_code})")
+            raise Unavailable(f"the broker does not reach it ({response.status_code}){_said(response.content)}")
         return Answer(response.status_code, content_type, response.content[: MAX_ANSWER + 1])
 
 
@@ -107,6 +108,14 @@ def _hand_on(follower: Follower, audit: AuditEntry) -> None:
         follower.follow(audit)
     except Invalid as error:
         log.error("the log's terms cannot be used; the old ones stay", extra={"detail": error.message})
+
+
+def _said(problem: bytes) -> str:
+    """The sentence of a problem document, if it has one."""
+    try:
+        return f": {str(json.loads(problem)['detail'])[:MAX_SENTENCE]}"
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def _audit(content: bytes, tenant: str) -> AuditEntry:

@@ -23,12 +23,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from folkmoot_core import names
 from folkmoot_core.calls import CallAnswer, CallEnvelope, TextPart
-from folkmoot_core.document import CertificateAnswer, CertificateRequest, Report, TenantDocument
+from folkmoot_core.document import AuditEntry, CertificateAnswer, CertificateRequest, Report, TenantDocument, WitnessEntry
 from folkmoot_core.entries import EntryRequest, Receipt
 from folkmoot_core.resources.agent import AgentModel
 from folkmoot_core.resources.common import ConfigMapKeyRef
@@ -115,11 +115,15 @@ class Installation:
             self.entries.append(EntryRequest.model_validate_json(await request.body()))
             return web.answer(Receipt(index=len(self.entries) - 1, leaf="0" * 64))
 
+        async def add_checkpoint(request: Request) -> Response:
+            return PlainTextResponse(f"seen {len(await request.body())}\n")
+
         return [
             Route("/v1/certificates", certificates, methods=["POST"]),
             Route("/v1/reports", reports, methods=["POST"]),
             Route("/v1/document", document),
             Route("/v1/entries", entries, methods=["POST"]),
+            Route("/add-checkpoint", add_checkpoint, methods=["POST"]),
         ]
 
 
@@ -140,7 +144,9 @@ async def installation(tmp_path: Path, document: Callable[..., TenantDocument]) 
     (tmp_path / "scripts" / "demo").mkdir(parents=True)
     rules = {"rules": [{"when": {"last_user": "secret"}, "reply": {"text": "scripted"}}]}
     (tmp_path / "scripts" / "demo" / "script.yaml").write_text(json.dumps(rules))
-    world = Installation(tmp_path, free_port(), document(providers=(scripted, keyless), agents=(agent,)))
+    port = free_port()
+    audit = AuditEntry(witnesses=(WitnessEntry(name="cluster", key="k", url=f"https://127.0.0.1:{port}"),))
+    world = Installation(tmp_path, port, document(providers=(scripted, keyless), agents=(agent,), audit=audit))
     serving = asyncio.create_task(
         web.serve(web.app(world.routes(), ready=lambda: True), host="127.0.0.1", port=world.port, context=world.context())
     )
@@ -181,9 +187,12 @@ class Broker:
             return False
 
     async def call(self, envelope: CallEnvelope, token: str) -> httpx2.Response:
+        return await self.post("/v1/calls", envelope.model_dump_json(), token)
+
+    async def post(self, path: str, content: str, token: str) -> httpx2.Response:
         headers = {"Authorization": f"Bearer {token}"}
         while True:
-            response = await self.client.post("/v1/calls", content=envelope.model_dump_json(), headers=headers)
+            response = await self.client.post(path, content=content, headers=headers)
             if response.status_code != 503 or response.json()["type"] != "NoDocument":
                 return response
             await asyncio.sleep(0.05)
@@ -248,6 +257,14 @@ async def test_who_may_not_call_is_told_why(
     response = await broker.client.post("/v1/calls", content=b"{}", headers={"Authorization": f"Bearer {good}"})
     assert response.status_code == 400
     assert installation.entries == [] or all(e.data["folkmoot.outcome"] == "refused" for e in installation.entries)
+
+
+async def test_the_cores_log_reaches_its_witness_through_it(broker: Broker, installation: Installation) -> None:
+    path = "/v1/witnesses/cluster/add-checkpoint"
+    answer = await broker.post(path, "old 0\n", installation.token("core", names.AUDIENCE_BROKER))
+    assert (answer.status_code, answer.text) == (200, "seen 6\n")
+    answer = await broker.post(path, "old 0\n", installation.token("agent-ana", names.AUDIENCE_BROKER))
+    assert answer.status_code == 403
 
 
 async def test_without_a_receipt_nothing_leaves(

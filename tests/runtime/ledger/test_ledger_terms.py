@@ -107,10 +107,14 @@ async def test_a_torn_copy_is_asked_for_again(tmp_path: Path) -> None:
     assert follower.seen == [AuditEntry()]
 
 
-async def test_the_brokers_own_refusal_is_no_answer_of_a_witness() -> None:
-    problem = httpx2.Response(502, content=b"{}", headers={"Content-Type": "application/problem+json"})
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [(b"{}", r"\(502\)$"), (b"\xff", r"\(502\)$"), (b"[]", r"\(502\)$"), (b'{"detail":"no way"}', r"\(502\): no way$")],
+)
+async def test_the_brokers_own_refusal_is_no_answer_of_a_witness(content: bytes, sentence: str) -> None:
+    problem = httpx2.Response(502, content=content, headers={"Content-Type": "application/problem+json"})
     transport = BrokerTransport(FakePeer([problem]))  # type: ignore[arg-type]
-    with pytest.raises(Unavailable, match="502"):
+    with pytest.raises(Unavailable, match=sentence):
         await transport.add_checkpoint("cluster", b"old 0\n")
 
 
