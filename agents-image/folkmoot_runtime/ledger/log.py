@@ -23,7 +23,8 @@ from folkmoot_core.errors import Conflict, FolkmootError, Unavailable
 from folkmoot_core.ledger import bundle, checkpoint, note, retention, rotation, tiles
 from folkmoot_core.ledger.envelope import Prepared, prepare
 from folkmoot_runtime.keyring import NoWrapper, Wrapper
-from folkmoot_runtime.ledger.durable import Os, RealOs
+from folkmoot_runtime.ledger import clock
+from folkmoot_runtime.ledger.durable import Os, RealOs, remove_file
 from folkmoot_runtime.ledger.interface import check_claims, own
 from folkmoot_runtime.ledger.keys import LogKeys
 from folkmoot_runtime.ledger.publisher import FULL, Publisher
@@ -75,7 +76,7 @@ class Options:
 
 async def open_log(directory: Path, options: Options) -> Log:
     """Open, recover and check the log; a new one gets its identity and entry 0. Raises `LogDamaged` or `Conflict`."""
-    opening = Opening(options.birth, options.calls, options.wrapper, options.first_segment)
+    opening = Opening(options.birth, options.calls, options.wrapper, options.first_segment, options.clock)
     volume = await asyncio.to_thread(open_volume, directory, opening)
     opened = Log(volume, options)
     try:
@@ -102,6 +103,7 @@ class Log:
         self._sealing = asyncio.Lock()
         self._publisher = Publisher(volume, options.fence, options.clock)
         self._refused = 0
+        self._clock_entry: Item | None = None  # that the times before it are wrong
         self._writer_thread = ThreadPoolExecutor(1, "ledger-write")
         self._other_thread = ThreadPoolExecutor(1, "ledger-other")
         self.failure: FolkmootError | None = None
@@ -228,7 +230,7 @@ class Log:
             self._sequence.commit([item.prepared.key for item in batch], leaves)
             self._waiting.durable(batch, leaves, first)
             self._grown.set()
-            self._record_refusals()
+            self._record_degraded()
 
     def _refuse(self, batch: list[Item]) -> None:
         """The volume is full: nothing of the batch was recorded, and it may be sent again."""
@@ -236,12 +238,27 @@ class Log:
         log.error("volume full", extra={"refused": len(batch), "directory": str(self._volume.directory)})
         self._waiting.reject(batch, Unavailable("the ledger's volume is full; enlarge it", reason="VolumeFull", retry_after=5))
 
-    def _record_refusals(self) -> None:
-        """Once there is room again, the log itself says that it refused."""
+    def _record_degraded(self) -> None:
+        """Once there is room again, the log itself says that it refused; and after a start that a person let pass, why."""
         if self._refused and not self._sealed:
-            entry_id = f"log.degraded-{self.size}"
-            self._waiting.add(Item(self._own("log.degraded", entry_id, reason="VolumeFull", refused=self._refused)))
+            self._add_degraded(f"log.degraded-{self.size}", reason="VolumeFull", refused=self._refused)
             self._refused = 0
+        if self._volume.wrong_until and self._clock_entry is None and not self._sealed:
+            self._clock_entry = self._add_degraded(
+                f"log.degraded-clock-{self.size}", reason="ClockSetBack", until=self._volume.wrong_until
+            )
+
+    def _add_degraded(self, entry_id: str, **data: Any) -> Item:
+        item = Item(self._own("log.degraded", entry_id, **data))
+        self._waiting.add(item)
+        return item
+
+    async def _forget_clock(self) -> None:
+        """The log has said that its times were wrong, and a checkpoint at the right time covers that: `clock.py`'s file is done."""
+        said = self._clock_entry
+        if said is not None and 0 <= said.index < self._publisher.size and self._volume.wrong_until:
+            self._volume.wrong_until = ""
+            await self._in_thread(remove_file, self._options.calls, self._volume.directory / clock.FILE)
 
     def _stop(self, why: str, batch: Sequence[Item] = ()) -> None:
         """What is on the disk is unknown: refuse everything and have the process exit; recovery decides."""
@@ -277,7 +294,9 @@ class Log:
         if self.failure is not None:
             return False
         try:
-            return await self._publisher.publish(self._in_thread)
+            covered = await self._publisher.publish(self._in_thread)
+            await self._forget_clock()
+            return covered
         except OSError as error:
             self._stop(f"publishing the checkpoint failed: {error.strerror}")
             return False

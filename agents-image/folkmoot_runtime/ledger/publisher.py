@@ -2,7 +2,7 @@
 
 Called by `log.Log`, which owns the entries. Obligations, numbered here and at the steps: 1. nothing is signed over entries that
 are not durable; 2. no checkpoint is signed at a time before the last one's: a clock that was set back would put entries in an
-order that did not happen; 3. of two checkpoints the later extends the earlier: sizes only grow, roots come from one tree; 4. what
+order that did not happen (a start under such a clock is refused altogether: `clock.py`); 3. of two checkpoints the later extends the earlier: sizes only grow, roots come from one tree; 4. what
 is published satisfies the log's policy, whole: every line of a known key verifies; 5. when the installation's witness holds
 another history, the log freezes, durably, and shows nothing new; 6. the file is durable before readers get it.
 """
@@ -22,10 +22,11 @@ from typing import Final
 from folkmoot_core.canonical import canonical_json
 from folkmoot_core.document import AuditEntry
 from folkmoot_core.errors import Invalid
-from folkmoot_core.ledger import cosignature, note, tiles, tree
+from folkmoot_core.ledger import note, tiles, tree
 from folkmoot_core.ledger.checkpoint import Checkpoint
 from folkmoot_core.ledger.policy import Policy
 from folkmoot_core.ledger.terms import CLUSTER, policy_of
+from folkmoot_runtime.ledger.clock import signed_at
 from folkmoot_runtime.ledger.durable import replace_file
 from folkmoot_runtime.ledger.keys import LogKeys
 from folkmoot_runtime.ledger.volume import Volume
@@ -63,7 +64,7 @@ class Publisher:
         """Held while a checkpoint is made: nothing is signed while somebody else holds it."""
         self._policy: Policy | None = None if fence is not None else policy_of(keys.vkeys(), AuditEntry())
         self._audit: AuditEntry | None = None
-        self._signed_at = signed_at(volume.published, keys.origin)
+        self._signed_at = 0 if volume.wrong_until else signed_at(volume.published, keys.origin)
         self._stale = True  # the first publication after a start asks the witnesses even if nothing grew
         self.keys, self.rotation = keys, volume.rotation
         self.published, self.size = volume.published, volume.published_size
@@ -183,17 +184,6 @@ class Publisher:
         if self.trouble is None or self.trouble.reason != reason:
             log.warning("checkpoint not published", extra={"reason": reason, "detail": message, "size": len(self._sequence)})
         self.trouble = Trouble(reason, message)
-
-
-def signed_at(published: bytes | None, origin: str) -> int:
-    """When a published checkpoint was signed, by the log's own ML-DSA-44 line; 0 where there is none."""
-    if published is None:
-        return 0
-    lines = [line for line in note.split(published)[1] if line.name == origin]
-    return max(
-        (cosignature.timestamp(line.payload) for line in lines if len(line.payload) == note.SIGNATURE_BYTES[note.MLDSA44]),
-        default=0,
-    )
 
 
 def _read_frozen(directory: Path) -> Trouble | None:

@@ -7,8 +7,10 @@
     state         what of it need not be hashed entry by entry again (state.py); may be deleted
     row-<l>, marks, offsets   derived from it (columns.py); may be deleted
     checkpoint    the last published one; recovery never falls behind it
+    clock         a person's word that the log's times are wrong (clock.py)
 
-Runs in a thread before the process serves anything; raises `LogDamaged` or `Conflict` with a sentence for the operator.
+Runs in a thread before the process serves anything; raises `LogDamaged`, `Conflict` or
+`ClockSetBack` with a sentence for the operator.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import contextlib
 import fcntl
 import json
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +30,7 @@ from folkmoot_core.ledger.note import parse_vkey
 from folkmoot_core.ledger.sequence import Sequence
 from folkmoot_core.ledger.tiles import Rows
 from folkmoot_runtime.keyring import NoWrapper, Wrapper
+from folkmoot_runtime.ledger.clock import refuse_set_back
 from folkmoot_runtime.ledger.columns import Columns
 from folkmoot_runtime.ledger.durable import Os, make_directory, refuse_shared_filesystem
 from folkmoot_runtime.ledger.interface import own
@@ -60,6 +64,8 @@ class Volume:
     published: bytes | None
     published_size: int
     closed: bool
+    wrong_until: str
+    """Up to when the log's times are known to be wrong (`clock.py`); '' when they are not."""
     lock: int = field(repr=False)
 
     def close(self) -> None:
@@ -76,6 +82,7 @@ class Opening:
     calls: Os
     wrapper: Wrapper = field(default_factory=NoWrapper)
     first_segment: int = FIRST_SEGMENT
+    clock: Callable[[], float] = time.time
 
 
 def open_volume(directory: Path, opening: Opening) -> Volume:
@@ -109,7 +116,9 @@ def _recover(directory: Path, opening: Opening, wal: Wal, lock: int) -> Volume:
     signed_with = [keys.vkey(), *([str(rotated["previous"])] if rotated else [])]
     published_size = _check_published(directory, published, signed_with, sequence)
     rotation = str(rotated.get("statement", ""))
-    return Volume(directory, opening.calls, wal, sequence, files, keys, rotation, published, published_size, closed, lock)
+    last = wal.read(wal.size - 1, 1)[0] if wal.size else None
+    wrong = "" if closed else refuse_set_back(directory, last, published, keys.origin, now=opening.clock())
+    return Volume(directory, opening.calls, wal, sequence, files, keys, rotation, published, published_size, closed, wrong, lock)
 
 
 def _lock(directory: Path) -> int:
