@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOCK := requirements/dev.lock
 
-.PHONY: demo down test started lint unit generated tools go dev e2e bench venv
+.PHONY: demo down test started lint unit generated tools go dev e2e bench bench-ledger venv
 
 demo: venv  ## a cluster, two tenants, a decision, and its log verified
 	$(BIN)/python e2e/demo/run
@@ -47,6 +47,9 @@ e2e: venv  ## the scenarios, on a cluster of their own that is taken down at the
 
 bench: venv  ## memory by container, on the cluster of make demo
 	$(BIN)/python bench/measure
+
+bench-ledger: venv  ## the ledger beside Tessera, on this disk: minutes, and 10 GiB of it for a while
+	$(BIN)/python bench/ledger
 
 venv: $(VENV)/.installed
 

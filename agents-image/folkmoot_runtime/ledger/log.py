@@ -60,6 +60,8 @@ class Options:
     """Seconds between checkpoints while the log grows."""
     max_queued: int = MAX_QUEUED
     """Entries that may wait; beyond it appends are refused with 429."""
+    batch: int = MAX_COUNT
+    """Entries of a batch at most."""
     clock: Callable[[], float] = time.time
     """Epoch seconds, for the times that the ledger itself vouches for."""
     birth: Birth = NEW
@@ -204,7 +206,7 @@ class Log:
     async def _write_forever(self) -> None:
         """The one consumer of the queue; ends when closing and empty, or when the volume failed."""
         while self.failure is None:
-            batch = self._waiting.take(MAX_COUNT, self._wal.max_payload)
+            batch = self._waiting.take(self._options.batch, self._wal.max_payload)
             if batch:
                 await self._write(batch)
             elif self._closing:

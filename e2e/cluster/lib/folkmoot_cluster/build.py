@@ -116,6 +116,13 @@ def judges(cache: Path) -> Path:
         return _module(cache, go, "judges", ".", (), SOURCE.parent) / "judges"
 
 
+def ledger_load(cache: Path) -> Path:
+    """The other side of the ledger's measurements (bench/ledger-load)."""
+    with exclusive(cache / "lock"):
+        go = host.find_go(cache, GO_WANTED)
+        return _module(cache, go, "ledger-load", ".", (), SOURCE.parents[1] / "bench") / "ledger-load"
+
+
 def _module(  # noqa: PLR0913 - the place is the one that differs once
     cache: Path, go: Path, module: str, package: str, variables: tuple[str, ...], root: Path = SOURCE
 ) -> Path:
