@@ -48,7 +48,7 @@ KINDS: tuple[Kind, ...] = (
         "Tenant", "tenants", "fmt", TenantSpec, TenantStatus,
         "A customer or team: a namespace of its own with owners, model providers, limits and an audit log of its own.",
         (("Namespace", "string", ".status.namespace", False), ("Agents", "integer", ".status.agents", False),
-         *_ready(), *_reason(wide=True), *_AGE),
+         ("Anchored", "date", ".status.audit.anchored", False), *_ready(), *_reason(wide=True), *_AGE),
         scope="Cluster", reserved=names.RESERVED_TENANTS,
     ),
     Kind(

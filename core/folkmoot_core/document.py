@@ -164,15 +164,16 @@ class LogReport(_Frozen):
     origin: str
     vkeys: tuple[str, ...] = Field(default=(), max_length=4)  # of the log's own signatures: Ed25519, then ML-DSA-44
     rotation: str = Field(default="", max_length=8192)  # statement of the last exchange of keys, signed by both
-    size: int = 0  # of the published checkpoint
+    size: int = Field(default=0, ge=0)  # of the published checkpoint
     root: str = ""  # hex
-    entries: int = 0  # durable
+    entries: int = Field(default=0, ge=0)  # durable
     witnessed: tuple[str, ...] = Field(default=(), max_length=16)  # names whose cosignature the published checkpoint carries
     anchored_size: int = 0
     anchored: str = ""  # RFC 3339 genTime of the newest verified token
     state: Literal["Open", "Closed", "Frozen"] = "Open"
     reason: str = ""  # of Frozen, or why no checkpoint is published, such as ForkDetected, WitnessUnavailable
     message: str = ""
+    asked: int = 0  # epoch seconds at which the conductor asked for this; the ledger leaves it
 
 
 class Report(_Frozen):

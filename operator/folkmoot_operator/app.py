@@ -127,7 +127,7 @@ class App:
         self.context = Context(
             kube=self.kube, cache=self.cache, applier=Applier(self.kube, self.cache), conductor=self.conductor(self.contexts.client),
             recorder=Recorder(self.kube, self.settings.identity, _micro), reports=self.reports, installation=self.installation,
-            enqueue=self.enqueue, now=_seconds, epoch=time.time, export_dir=self.settings.export_dir,
+            enqueue=self.enqueue, now=_seconds, epoch=time.time, export_dir=self.settings.export_dir, metrics=self.metrics,
         )  # fmt: skip
         for kind in WATCHED:
             await self.relist(kind)

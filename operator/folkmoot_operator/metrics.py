@@ -1,11 +1,15 @@
-"""Metrics under controller-runtime's names, so that dashboards people already have work. Labels: the kind, never an object."""
+"""Metrics under controller-runtime's names, so that dashboards people already have work. Labels: the kind, never an object, but for
+the few of a tenant's log, whose alerts must say whose it is (the leader has them)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from folkmoot_core.plan.audit_conditions import moment
 
 
 def _kind(key: object) -> str:
@@ -34,6 +38,17 @@ class Metrics:
         self._leader = Gauge("folkmoot_operator_leader", "1 while this replica leads.", registry=r)
         self._reports = Counter("folkmoot_operator_reports", "Reports taken, by answer.", ["reporter", "code"], registry=r)
         self._certificates = Counter("folkmoot_operator_certificates", "Certificate requests, by answer.", ["code"], registry=r)
+        self._forked = Gauge(
+            "folkmoot_ledger_forked", "1 if the log shows two histories or was rolled back.", ["tenant"], registry=r
+        )
+        self._frozen = Gauge("folkmoot_ledger_frozen", "1 while the log takes nothing.", ["tenant"], registry=r)
+        self._size = Gauge("folkmoot_ledger_size", "Entries under the published checkpoint, minutes old.", ["tenant"], registry=r)
+        self._anchored = Gauge(
+            "folkmoot_ledger_anchored_timestamp_seconds",
+            "Time in the newest verified timestamp, epoch seconds.",
+            ["tenant"],
+            registry=r,
+        )
         self._lag = Gauge("folkmoot_operator_loop_lag_seconds", "How late the event loop last ran a timer.", registry=r)
 
     # -- queue.Observer -----------------------------------------------------------------------------------------------
@@ -85,6 +100,20 @@ class Metrics:
     def leads(self, yes: bool) -> None:
         """Whether this replica leads."""
         self._leader.set(1 if yes else 0)
+
+    def tell_log(self, tenant: str, audit: Mapping[str, Any], *, forked: bool) -> None:
+        """How a tenant's log stands, from `status.audit`."""
+        self._forked.labels(tenant).set(1 if forked else 0)
+        self._frozen.labels(tenant).set(1 if audit.get("state") == "Frozen" else 0)
+        if audit.get("size") is not None:
+            self._size.labels(tenant).set(audit["size"])
+        if (at := moment(str(audit.get("anchored") or ""))) is not None:
+            self._anchored.labels(tenant).set(at)
+
+    def forget(self, tenant: str) -> None:
+        """A Tenant is gone."""
+        for gauge in (self._forked, self._frozen, self._size, self._anchored):
+            gauge.remove_by_labels({"tenant": tenant})
 
     def count_tenants(self, count: Callable[[], int]) -> None:
         """Ask `count` at each scrape."""

@@ -24,6 +24,7 @@ TOLD: Final = (
     "Succeeded",
     "IdentityBound",
     "AuditReady",
+    "AuditAnchored",
     "ProviderAvailable",
 )
 _NOTE: Final = 1024

@@ -3,20 +3,24 @@
 Called by the endpoint of any replica. Every write carries the resourceVersion it was computed from and a sequence, so that an
 older report never overwrites a newer one, whichever replica it came through; on a conflict the object is read again and the
 question is asked anew. It writes in the reporter's own namespace and on its own Tenant, nowhere else, and never a condition.
-Sessions and agents are the core's to report: the broker, which reads what vendors answer, has no word on them.
+Sessions, agents and the log are the core's to report: the broker, which reads what vendors answer, has no word on them. What a log
+says of itself is held against what is remembered outside its volume (`logs`); a fork is written down and then told to the reporter.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, Final
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
 
 from folkmoot_core import names
-from folkmoot_core.document import AgentReport, Report, SessionReport
+from folkmoot_core.document import AgentReport, LogReport, Report, SessionReport
 from folkmoot_core.errors import Conflict, Invalid, Missing, Unavailable
+from folkmoot_core.ledger import rotation
+from folkmoot_core.plan.audit_conditions import moment
 from folkmoot_core.resources.status import (
     AgentStatus,
     AuditStatus,
@@ -38,26 +42,47 @@ log = logging.getLogger(__name__)
 ATTEMPTS: Final = 8
 PREVIEW: Final = 1024  # bytes
 _AGENT_PARTS: Final = ("keyFingerprint", "boundCommitment", "boundSeed")
+_MOVING: Final = frozenset({"size", "root", "entries", "anchored", "anchoredSize"})
+_LEADERS: Final = frozenset({"sealedSize", "exported"})  # parts of status.audit that are the leader's
+MOVE_SECONDS: Final = 300.0  # numbers of a log that move all the time are written this often: every write wakes who watches
+
+
+class Logs(Protocol):
+    """Who remembers tenants' logs outside their volumes: `logkeeper.LogKeeper`."""
+
+    async def seen(self, tenant: Obj, report: LogReport) -> str:
+        """Why this log has forked, or ''. Raises `LimitReached` for one log too many."""
+        ...
 
 
 @dataclass
 class ReportWriter:
-    """Writes reports. `changed` is told which objects got news."""
+    """Writes reports. `changed` is told which objects got news; `clock` gives seconds that never go back."""
 
     kube: Kube
     cache: Cache
     changed: Callable[[Kind, Key], None]
+    logs: Logs | None = None
+    clock: Callable[[], float] = time.monotonic
+    _moved: dict[str, float] = field(default_factory=dict)
     _highest: dict[tuple[str, str], int] = field(default_factory=dict)
 
     async def take(self, tenant: Obj, namespace: str, report: Report) -> None:
-        """Write one report of a tenant; raises `Unavailable` if the API server does not let it through (send it again)."""
-        if report.reporter != names.SA_CORE and (report.agents or report.sessions):
-            raise Invalid(f"reporter {report.reporter} may not report agents or sessions; those are the core's")
-        await self._tenant(key_of(tenant), report)
+        """Write one report of a tenant; raises `Unavailable` if the API server does not let it through (send it again), and, when
+        all else is written, `Conflict` with reason ForkDetected: the reporter must freeze its log."""
+        if report.reporter != names.SA_CORE and (report.agents or report.sessions or report.log):
+            raise Invalid(f"reporter {report.reporter} may not report agents, sessions or the log; those are the core's")
+        fork = ""
+        if report.log is not None:
+            check_log(report, report.log)
+            fork = await self.logs.seen(tenant, report.log) if self.logs is not None else ""
+        await self._tenant(key_of(tenant), report, fork)
         for agent in report.agents:
             await self._agent(Key(namespace, agent.name), agent, report.sequence)
         for session in report.sessions:
             await self.session(namespace, session)
+        if fork and report.log is not None and report.log.state != "Frozen":
+            raise Conflict(fork, reason="ForkDetected")
 
     async def session(self, namespace: str, report: SessionReport) -> None:
         """Write one session's report; for an object that is gone, or another of the same name, nothing."""
@@ -70,19 +95,34 @@ class ReportWriter:
 
         await self._write(SESSION, Key(namespace, report.name), names.REPORT_MANAGER, build)
 
-    async def _tenant(self, key: Key, report: Report) -> None:
+    async def _tenant(self, key: Key, report: Report, fork: str) -> None:
         def build(live: Obj) -> dict[str, Any] | None:
             uid, status = uid_of(live), live.get("status") or {}
             # A core that lost its volume begins a new log and counts from one again: another origin is another count.
             same_log = not report.origin or (status.get("audit") or {}).get("origin", "") in ("", report.origin)
             known = max(reported_sequence(status, report.reporter), self._highest.get((uid, report.reporter), 0))
             if same_log and known > report.sequence:
-                return None
+                # A volume that was rolled back counts again what it counted before: of such a report only the fork is taken.
+                if not fork or (status.get("audit") or {}).get("fork") == fork:
+                    return None
+                return tenant_status(Report(reporter=report.reporter, sequence=known), status, fork)
             self._highest[uid, report.reporter] = report.sequence
-            after = tenant_status(report, status)
-            return after if _news(after, status) else None
+            after = tenant_status(report, status, fork)
+            return after if self._due(uid, after, status) else None
 
         await self._write(TENANT, key, f"{names.REPORT_MANAGER}-{report.reporter}", build)
+
+    def _due(self, uid: str, after: dict[str, Any], stored: dict[str, Any]) -> bool:
+        """Whether it is written now: nothing new is not, and numbers of the log that only move wait until it is time for them."""
+        news, now = _news(after, stored), self.clock()
+        changed = _changed(after.get("audit") or {}, stored.get("audit") or {})
+        if not news and not changed:
+            return False
+        moving = set(news) <= {"audit"} and changed <= _MOVING
+        if moving and now - self._moved.get(uid, now - MOVE_SECONDS) < MOVE_SECONDS:
+            return False
+        self._moved[uid] = now
+        return True
 
     async def _agent(self, key: Key, report: AgentReport, sequence: int) -> None:
         def build(live: Obj) -> dict[str, Any] | None:
@@ -158,7 +198,14 @@ def agent_status(report: AgentReport, sequence: int) -> dict[str, Any]:
     ).manifest()  # fmt: skip
 
 
-def tenant_status(report: Report, stored: dict[str, Any]) -> dict[str, Any]:
+def check_log(report: Report, log_report: LogReport) -> None:
+    """Raises `Invalid` unless a log's report is of one log: its keys bear its name, and nothing else in the report names another."""
+    rotation.check_keys(log_report.origin, log_report.vkeys)
+    if report.origin not in ("", log_report.origin):
+        raise Invalid(f"report: log.origin is {log_report.origin[:80]!r}, origin is {report.origin[:80]!r}; expected the same")
+
+
+def tenant_status(report: Report, stored: dict[str, Any], fork: str = "") -> dict[str, Any]:
     """The reporter's part of a Tenant's status: what the report leaves out stays as it is stored. Pure."""
     reporters = (ReporterStatus(name=report.reporter, sequence=report.sequence),)
     if report.reporter == "broker":
@@ -168,11 +215,31 @@ def tenant_status(report: Report, stored: dict[str, Any]) -> dict[str, Any]:
         )
         known = tuple(ProviderStatus.model_validate(p) for p in stored.get("providers") or ())
         return TenantStatus(reporters=reporters, providers=providers or known).manifest()
-    audit = stored.get("audit") or {}
-    origin, vkey = report.origin[:253] or audit.get("origin"), report.vkey[:512] or audit.get("vkey")
     document = report.document_digest[:80] or stored.get("reportedDocument")
-    log_status = AuditStatus(origin=origin, vkey=vkey) if origin or vkey else None
-    return TenantStatus(reporters=reporters, audit=log_status, reported_document=document).manifest()
+    return TenantStatus(
+        reporters=reporters, audit=audit_status(report, stored.get("audit") or {}, fork), reported_document=document
+    ).manifest()
+
+
+def audit_status(report: Report, stored: dict[str, Any], fork: str = "") -> AuditStatus | None:
+    """What the core says of its log, and what is known against it. Pure."""
+    if report.log is not None:
+        said = report.log
+        at = moment(said.anchored)
+        return AuditStatus(
+            origin=said.origin[:253], vkey=said.vkeys[0][:512], vkeys=tuple(vkey[:2304] for vkey in said.vkeys), size=said.size,
+            root=said.root[:64] or None, entries=said.entries, state=said.state, reason=said.reason[:253] or None,
+            message=_short(said.message), fork=_short(fork), witnessed=tuple(name[:253] for name in said.witnessed[:16]),
+            anchored=datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if at is not None else None,
+            anchored_size=said.anchored_size if at is not None and said.anchored_size >= 0 else None,
+        )  # fmt: skip
+    origin, vkey = report.origin[:253] or stored.get("origin"), report.vkey[:512] or stored.get("vkey")
+    if not origin and not vkey:
+        return None
+    if origin != stored.get("origin"):
+        return AuditStatus(origin=origin, vkey=vkey)
+    kept = {name: value for name, value in stored.items() if name not in _LEADERS}
+    return AuditStatus.model_validate({**kept, "origin": origin, "vkey": vkey, "fork": _short(fork) or stored.get("fork")})
 
 
 def reported_sequence(stored: dict[str, Any], reporter: str) -> int:
@@ -189,6 +256,14 @@ def _news(after: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
         return bool(want == have)
 
     return {n: v for n, v in after.items() if n not in ("sequence", "reporters") and not covered(v, stored.get(n))}
+
+
+def _changed(audit: dict[str, Any], stored: dict[str, Any]) -> set[str]:
+    """Parts of status.audit that read otherwise now; one that moves all the time and was not there before is given an extra name."""
+    if not audit:
+        return set()
+    parts = {name for name in {*audit, *stored} - _LEADERS if audit.get(name) != stored.get(name)}
+    return parts | {f"first {name}" for name in parts & _MOVING if name not in stored}
 
 
 def _short(text: str) -> str | None:

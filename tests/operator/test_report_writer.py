@@ -8,12 +8,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from folkmoot_core.document import AgentReport, ProviderReport, Report, SessionReport
+from folkmoot_core.document import AgentReport, LogReport, ProviderReport, Report, SessionReport
 from folkmoot_core.errors import Conflict, Invalid, Unavailable
+from folkmoot_core.ledger.cosignature import MlDsaSigner
+from folkmoot_core.ledger.note import Ed25519Signer
 from folkmoot_operator.cache import Cache
 from folkmoot_operator.fake_kube import FakeKube
 from folkmoot_operator.kinds import AGENT, NAMESPACE, SESSION, TENANT, Key
-from folkmoot_operator.report import ReportWriter, duration
+from folkmoot_operator.report import MOVE_SECONDS, ReportWriter, duration
 
 NS = "folkmoot-acme"
 
@@ -154,3 +156,137 @@ async def test_the_broker_has_no_word_on_sessions_and_agents():
             await replica(kube).take(tenant, NS, Report(reporter="broker", sequence=1, **parts))
     assert "status" not in kube.peek(SESSION, "s", NS)
     assert "status" not in kube.peek(AGENT, "a", NS)
+
+
+ORIGIN = "folkmoot/00000000-0000-4000-8000-000000000001"
+VKEYS = (
+    Ed25519Signer.from_seed(ORIGIN, b"l" * 32).verifier().vkey(),
+    MlDsaSigner.from_seed(ORIGIN, b"m" * 32).verifier().vkey(),
+)
+
+
+def log_report(**other):
+    said = {"origin": ORIGIN, "vkeys": VKEYS, "size": 9, "root": "ab" * 32, "entries": 9, "witnessed": ("cluster",), "asked": 1}
+    return LogReport(**{**said, **other})
+
+
+def core(sequence, log=None, **other):
+    return Report(reporter="core", sequence=sequence, vkey=VKEYS[0], origin=ORIGIN, log=log, **other)
+
+
+class Memory:
+    """Remembers logs, as `logkeeper.LogKeeper` does; says of them what a test wants."""
+
+    def __init__(self, fork=""):
+        self.fork, self.told = fork, []
+
+    async def seen(self, tenant, report):
+        self.told.append((tenant["metadata"]["name"], report.size))
+        return self.fork
+
+
+def audit_of(kube):
+    return kube.peek(TENANT, "acme")["status"]["audit"]
+
+
+async def test_what_the_core_says_of_its_log_is_in_status_and_stays_without_news():
+    kube, tenant, _uid = await made()
+    writer = replica(kube)
+    anchored = {"anchored": "2026-11-01T12:00:00+02:00", "anchored_size": 8}
+    await writer.take(tenant, NS, core(1, log_report(**anchored)))
+    told = {
+        "origin": ORIGIN, "vkey": VKEYS[0], "vkeys": list(VKEYS), "size": 9, "root": "ab" * 32, "entries": 9, "state": "Open",
+        "witnessed": ["cluster"], "anchored": "2026-11-01T10:00:00Z", "anchoredSize": 8,
+    }  # fmt: skip
+    assert audit_of(kube) == told
+    await writer.take(tenant, NS, core(2, document_digest="sha256:d"))
+    assert audit_of(kube) == told
+    await writer.take(tenant, NS, core(3, log_report(anchored="tomorrow", anchored_size=8, state="Closed")))
+    assert not {"anchored", "anchoredSize"} & audit_of(kube).keys()
+
+
+async def test_numbers_that_only_move_are_written_from_time_to_time_and_news_at_once():
+    kube, tenant, _uid = await made()
+    now = [0.0]
+    writer = replica(kube)
+    writer.clock = lambda: now[0]
+    await writer.take(tenant, NS, core(1, log_report()))
+    await writer.take(tenant, NS, core(2, log_report(size=10, root="cd" * 32, entries=11)))
+    assert audit_of(kube)["size"] == 9
+    now[0] += MOVE_SECONDS
+    await writer.take(tenant, NS, core(3, log_report(size=11, root="ef" * 32, entries=12)))
+    assert audit_of(kube)["size"] == 11
+    await writer.take(tenant, NS, core(4, log_report(size=11, root="ef" * 32, entries=12, reason="VolumeFull", message="full")))
+    assert audit_of(kube)["reason"] == "VolumeFull"
+    await writer.take(tenant, NS, core(5, log_report(size=12, root="01" * 32, entries=12)))
+    assert "reason" not in audit_of(kube)
+    assert audit_of(kube)["size"] == 12
+
+
+async def test_the_leaders_part_is_not_the_report_paths():
+    kube, tenant, _uid = await made()
+    body = {
+        "apiVersion": TENANT.api_version,
+        "kind": "Tenant",
+        "metadata": {"name": "acme"},
+        "status": {"audit": {"sealedSize": 9}},
+    }
+    await kube.apply(TENANT, body, status=True)
+    writer = replica(kube)
+    await writer.take(tenant, NS, core(1, log_report()))
+    await writer.take(tenant, NS, core(2, document_digest="sha256:d"))
+    assert audit_of(kube)["sealedSize"] == 9
+    await kube.apply(TENANT, body | {"status": {}}, status=True)
+    assert "sealedSize" not in audit_of(kube)
+
+
+async def test_a_fork_is_written_with_the_rest_and_then_told():
+    kube, tenant, uid = await made()
+    writer = replica(kube)
+    writer.logs = Memory("two checkpoints")
+    with pytest.raises(Conflict) as told:
+        await writer.take(tenant, NS, core(1, log_report(), sessions=(session_report(uid, 1),)))
+    assert (told.value.reason, told.value.message) == ("ForkDetected", "two checkpoints")
+    assert audit_of(kube)["fork"] == "two checkpoints"
+    assert kube.peek(SESSION, "s", NS)["status"]["phase"] == "Running"
+    await writer.take(tenant, NS, core(2, log_report(state="Frozen", reason="ForkDetected", message="m")))
+    assert audit_of(kube)["state"] == "Frozen"
+
+
+async def test_of_a_volume_that_counts_again_the_fork_alone_is_taken():
+    """A rolled-back volume brings its report counter back too: what it says is old, that it says it is news."""
+    kube, tenant, _uid = await made()
+    writer = replica(kube)
+    writer.logs = Memory()
+    await writer.take(tenant, NS, core(90, log_report(), document_digest="sha256:new"))
+    writer.logs.fork = "rolled back"
+    with pytest.raises(Conflict):
+        await writer.take(tenant, NS, core(5, log_report(size=3, asked=2), document_digest="sha256:old"))
+    status = kube.peek(TENANT, "acme")["status"]
+    assert (status["audit"]["fork"], status["audit"]["size"], status["reportedDocument"]) == ("rolled back", 9, "sha256:new")
+    assert status["reporters"] == [{"name": "core", "sequence": 90}]
+    assert writer.logs.told == [("acme", 9), ("acme", 3)]
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        log_report(origin="folkmoot/other"),
+        log_report(vkeys=()),
+        log_report(vkeys=(Ed25519Signer.from_seed("folkmoot/other", b"l" * 32).verifier().vkey(),)),
+        log_report(origin="folkmoot/other", vkeys=(Ed25519Signer.from_seed("folkmoot/other", b"l" * 32).verifier().vkey(),)),
+    ],
+)
+async def test_a_logs_report_is_of_one_log(log):
+    kube, tenant, _uid = await made()
+    writer = replica(kube)
+    writer.logs = Memory()
+    with pytest.raises(Invalid):
+        await writer.take(tenant, NS, core(1, log))
+    assert writer.logs.told == []
+
+
+async def test_the_broker_has_no_word_on_the_log():
+    kube, tenant, _uid = await made()
+    with pytest.raises(Invalid):
+        await replica(kube).take(tenant, NS, Report(reporter="broker", sequence=1, log=log_report()))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
+from timestamps import forger, pem
+
 from folkmoot_core import names
-from folkmoot_core.document import Report
+from folkmoot_core.document import LogReport, Report
 from folkmoot_core.errors import Unavailable
+from folkmoot_core.ledger.note import Ed25519Signer
 from folkmoot_operator.kinds import (
     CONFIG_MAP,
     EVENT,
@@ -220,3 +223,51 @@ async def test_a_quota_that_nobody_counted_holds_the_namespace_back_and_is_made_
     await count_quota(world, dict.fromkeys(after["spec"]["hard"], "0"))
     await world.settle()
     assert world.condition(TENANT, "acme", "NamespaceReady")["status"] == "True"
+
+
+async def test_what_the_core_reports_of_its_log_becomes_conditions_an_event_and_metrics(world):
+    await world.tenant()
+    await world.ready()
+    assert world.condition(TENANT, "acme", "AuditReady")["reason"] == "LogAnswers"
+    assert world.condition(TENANT, "acme", "AuditAnchored")["reason"] == "NotConfigured"
+    await report_log(world, 2, state="Frozen", reason="ForkDetected", message="witness cluster: another history")
+    ready = world.condition(TENANT, "acme", "AuditReady")
+    assert (ready["status"], ready["reason"]) == ("False", "ForkDetected")
+    assert "another history" in ready["message"]
+    assert [e["type"] for e in world.kube.all(EVENT) if e["reason"] == "ForkDetected"] == ["Warning"]
+    text = world.ctx.metrics.text().decode()
+    assert 'folkmoot_ledger_forked{tenant="acme"} 1.0' in text
+    assert 'folkmoot_ledger_size{tenant="acme"} 9.0' in text
+    world.ctx.metrics.forget("acme")
+    assert 'tenant="acme"' not in world.ctx.metrics.text().decode()
+
+
+async def test_what_the_witness_knows_counts_while_the_core_says_nothing(world):
+    await world.tenant()
+    await world.ready()
+    world.ctx.memory.forks[world.kube.peek(TENANT, "acme")["metadata"]["uid"]] = "the witness was shown another history"
+    await world.again()
+    assert world.condition(TENANT, "acme", "AuditReady")["reason"] == "ForkDetected"
+    assert 'folkmoot_ledger_forked{tenant="acme"} 1.0' in world.ctx.metrics.text().decode()
+
+
+async def test_a_timestamp_becomes_late_by_time_alone(world):
+    authority = {"name": "tsa", "url": "https://tsa.example", "certificates": pem(forger().chain)}
+    await world.tenant(audit={"timestamps": {"authorities": [authority]}})
+    await world.ready()
+    assert world.condition(TENANT, "acme", "AuditAnchored")["reason"] == "NotTimestampedYet"
+    await report_log(world, 2, anchored=world.now(), anchored_size=8)
+    assert world.condition(TENANT, "acme", "AuditAnchored")["status"] == "True"
+    after = world.answers[Ref("Tenant", "", "acme")].after
+    world.epoch += after
+    await world.again()
+    late = world.condition(TENANT, "acme", "AuditAnchored")
+    assert (late["status"], late["reason"]) == ("False", "AnchorLate")
+
+
+async def report_log(world, sequence, **other):
+    tenant = world.kube.peek(TENANT, "acme")
+    vkey = Ed25519Signer.from_seed("folkmoot/x", b"l" * 32).verifier().vkey()
+    said = {"origin": "folkmoot/x", "vkeys": (vkey,), "size": 9, "root": "ab" * 32, "entries": 9, **other}
+    await world.reports.take(tenant, NS, Report(reporter="core", sequence=sequence, log=LogReport(**said)))
+    await world.settle()

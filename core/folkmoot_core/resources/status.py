@@ -64,6 +64,21 @@ class AuditStatus(Spec):
     vkey: Annotated[str, StringConstraints(max_length=512)] | None = Field(
         default=None, description="Verifier key of the log (C2SP signed note)."
     )
+    vkeys: tuple[Annotated[str, StringConstraints(max_length=2304)], ...] | None = Field(
+        default=None, max_length=4, description="All verifier keys of the log: Ed25519, then ML-DSA-44."
+    )
+    size: int | None = Field(default=None, ge=0, description="Entries under the published checkpoint; written every few minutes.")
+    root: Hex | None = Field(default=None, description="Root hash of that checkpoint.")
+    entries: int | None = Field(default=None, ge=0, description="Entries on disk.")
+    state: Word | None = Field(default=None, description="Open, Closed or Frozen.")
+    reason: Word | None = Field(default=None, description="Why it is frozen, or why no newer checkpoint is published.")
+    message: Text | None = Field(default=None, description="For people.")
+    fork: Text | None = Field(default=None, description="What contradicts this log, as remembered outside its volume.")
+    witnessed: tuple[Word, ...] | None = Field(
+        default=None, max_length=16, description="Witnesses whose cosignatures the published checkpoint carries."
+    )
+    anchored: Time | None = Field(default=None, description="Time in the newest timestamp (RFC 3161) that was verified.")
+    anchored_size: int | None = Field(default=None, ge=0, description="Entries that this timestamp covers.")
     sealed_size: int | None = Field(default=None, ge=0, description="Entries of the log when it was sealed for good.")
     exported: Annotated[str, StringConstraints(max_length=512)] | None = Field(
         default=None, description="Where the sealed log was exported to."

@@ -17,6 +17,7 @@ from folkmoot_operator.cache import Cache
 from folkmoot_operator.conductor_client import Conductor
 from folkmoot_operator.kinds import CONFIG_MAP, NAMESPACE, TENANT, Key, Obj, labels_of
 from folkmoot_operator.kube import Kube
+from folkmoot_operator.metrics import Metrics
 from folkmoot_operator.recorder import Recorder
 from folkmoot_operator.report import ReportWriter
 
@@ -78,6 +79,7 @@ class Context:
     """RFC 3339, seconds, Z."""
     epoch: Callable[[], float]
     export_dir: Path | None = None
+    metrics: Metrics = field(default_factory=Metrics)
     config_maps: ConfigMaps = field(init=False)
     memory: Memory = field(default_factory=lambda: Memory())
 
@@ -108,8 +110,11 @@ class Memory:
     put_at: dict[str, float] = field(default_factory=dict)  # tenant uid → loop time of the last PUT
     errors: dict[str, str] = field(default_factory=dict)  # tenant uid → last error of a teardown
     steps: dict[str, str] = field(default_factory=dict)  # tenant uid → last step of a teardown that was logged
+    forks: dict[str, str] = field(
+        default_factory=dict
+    )  # tenant uid → what the witness knows against its log; asked again and again
 
     def forget(self, uid: str) -> None:
         """A Tenant is gone."""
-        for known in (self.documents, self.put_at, self.errors, self.steps):
+        for known in (self.documents, self.put_at, self.errors, self.steps, self.forks):
             known.pop(uid, None)

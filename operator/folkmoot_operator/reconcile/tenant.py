@@ -9,10 +9,10 @@ from datetime import datetime
 from typing import Any, Final
 
 from folkmoot_core import names
-from folkmoot_core.conditions import Condition, false, summarize, true, unknown
+from folkmoot_core.conditions import Condition, false, summarize, true
 from folkmoot_core.document import Identity, TenantDocument
 from folkmoot_core.errors import FolkmootError, Missing, Unavailable
-from folkmoot_core.plan import identities
+from folkmoot_core.plan import audit_conditions, identities
 from folkmoot_core.plan import namespace as namespace_plan
 from folkmoot_core.plan import tenant as tenant_plan
 from folkmoot_core.plan.types import Problems
@@ -72,12 +72,15 @@ class Observed:
     policies: int
     handover: HandOver
     quota: Obj | None = None
+    log: tuple[Condition, ...] = ()
+    """What is to be said of its log."""
 
 
 async def reconcile(ctx: Context, key: Key) -> Again:
     """Bring one Tenant nearer to what it says."""
     raw = ctx.cache.get(TENANT, key)
     if raw is None:
+        ctx.metrics.forget(key.name)
         return Again()
     view = parse_tenant(raw)
     if raw["metadata"].get("deletionTimestamp"):
@@ -102,6 +105,7 @@ async def _converge(ctx: Context, raw: Obj, view: TenantView) -> Again:
     else:
         outcome = await ctx.applier.converge(plan.objects, _owned(ctx, view), _ours(view))
     handover = await _hand_over(ctx, view, await documents.make(ctx, view))
+    log_conditions, late = _log(ctx, view)
     observed = Observed(
         namespace=ctx.cache.get(NAMESPACE, Key("", view.namespace)),
         core=ctx.cache.get(STATEFUL_SET, Key(view.namespace, names.CORE)),
@@ -109,6 +113,7 @@ async def _converge(ctx: Context, raw: Obj, view: TenantView) -> Again:
         policies=len(ctx.cache.objects(NETWORK_POLICY, view.namespace)),
         handover=handover,
         quota=ctx.cache.get(RESOURCE_QUOTA, Key(view.namespace, namespace_plan.QUOTA)),
+        log=log_conditions,
     )
     found = conditions(view, plan.conditions, outcome, observed)
     published = [c for c in found if c.type not in _INTERNAL]
@@ -122,7 +127,7 @@ async def _converge(ctx: Context, raw: Obj, view: TenantView) -> Again:
         raise Retry(handover.retry)
     again = PROMPT_SECONDS if documents.uses_prompts(ctx, view.namespace) else None
     recount = await _recount(ctx, observed.quota)
-    return Again(min((t for t in (plan.requeue_after, again, recount) if t is not None), default=None))
+    return Again(min((t for t in (plan.requeue_after, again, recount, late) if t is not None), default=None))
 
 
 def conditions(view: TenantView, planned: tuple[Condition, ...], outcome: Outcome, seen: Observed) -> list[Condition]:
@@ -138,12 +143,19 @@ def conditions(view: TenantView, planned: tuple[Condition, ...], outcome: Outcom
         found.append(true("NetworkIsolated", "PoliciesApplied"))
     else:
         found.append(false("NetworkIsolated", "NoPolicies", f"no NetworkPolicy in namespace {view.namespace}"))
-    vkey = (view.status.get("audit") or {}).get("vkey")
-    found.append(
-        true("AuditReady", "LogAnswers") if vkey else unknown("AuditReady", "NotReported", "the core has not reported its log")
-    )
+    found += seen.log
     found += [workload("CoreReady", seen.core), workload("BrokerReady", seen.broker), seen.handover.condition]
     return [*found, *summarize(found, ("NotForeign", *_NEEDED) if outcome.foreign else _NEEDED)]
+
+
+def _log(ctx: Context, view: TenantView) -> tuple[tuple[Condition, ...], float | None]:
+    """The conditions of its log, and in how many seconds time alone may change them. The metrics follow."""
+    audit = (ctx.cache.get(TENANT, Key("", view.name)) or {}).get("status", {}).get("audit") or {}
+    now = ctx.epoch()
+    ready = audit_conditions.ready(audit, ctx.memory.forks.get(view.meta.uid, ""))
+    anchored, late = audit_conditions.anchored(audit, view.spec.audit.timestamps, now)
+    ctx.metrics.tell_log(view.name, audit, forked=ready.reason == "ForkDetected")
+    return (ready, anchored), late if late is None else late + 1.0
 
 
 def _namespace_ready(view: TenantView, namespace: Obj | None, quota: Obj | None) -> Condition:

@@ -49,7 +49,7 @@ def test_the_installations_witness_comes_first_once_its_key_is_known(installatio
     waiting = audit.entry(spec, installation(witness_url=WITNESS_URL))
     assert [w.name for w in waiting.witnesses] == ["w0", "w1"]
     known = audit.entry(spec, installation(witness_url=WITNESS_URL, witness_key=OWN))
-    assert [(w.name, w.url) for w in known.witnesses][0] == ("cluster", WITNESS_URL)
+    assert next((w.name, w.url) for w in known.witnesses) == ("cluster", WITNESS_URL)
     rules = policy_of((LOG,), known)
     assert rules.met(frozenset({"cluster", "w1"}))
     assert not rules.met(frozenset({"w0", "w1"}))
