@@ -5,10 +5,12 @@ Everything is bounded, in size and, for a URL, in time.
 
 from __future__ import annotations
 
+import os
 import ssl
 import tarfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,6 +21,7 @@ from folkmoot_core.errors import Invalid, LimitReached, Missing, Unauthorized, U
 Read = Callable[[str], bytes | None]
 MAX_FILE = 64 * 1024 * 1024  # bytes; a bundle has at most 17 MB, an artefact 10 MiB
 TIMEOUT = 30.0  # seconds that one file of a URL may take
+_PLAIN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def open_source(source: str, token_file: str | None = None, ca_file: str | None = None) -> AbstractContextManager[Read]:
@@ -41,22 +44,40 @@ def is_url(source: str) -> bool:
 def read_file(path: Path) -> bytes:
     """A local file, bounded; raises `Missing` with the system's word."""
     try:
-        with path.open("rb") as file:
-            return _bounded(file.read(MAX_FILE + 1), str(path))
+        with path.open("rb", buffering=0) as file:
+            return _whole(file, str(path))
     except OSError as error:
         raise Missing(f"{path}: {error.strerror}") from error
+
+
+def _whole(file: FileIO, name: str) -> bytes:
+    """Read at once what the file says that it has, and what comes after: a pipe says nothing."""
+    data = b""
+    wanted = min(os.fstat(file.fileno()).st_size, MAX_FILE) + 1
+    while len(data) <= MAX_FILE and (more := file.read(wanted)):
+        data += more
+        wanted = len(data) + 1
+    return _bounded(data, name)
 
 
 @contextmanager
 def _directory(directory: Path) -> Iterator[Read]:
     root = directory.resolve()
+    inside: set[str] = set()
+    """Folders that were looked at: a log has thousands of files in each."""
 
     def read(path: str) -> bytes | None:
         file = directory / path
+        folder = path.rpartition("/")[0]
+        if folder in inside:
+            with suppress(OSError):  # nothing there, a link, or what is no file: the long way says what
+                with os.fdopen(os.open(file, _PLAIN), "rb", buffering=0) as opened:
+                    return _whole(opened, str(file))
         if not file.is_file():
             return None
         if not file.resolve().is_relative_to(root):
             raise Invalid(f"{file} leads out of {directory}")
+        inside.add(folder)
         return read_file(file)
 
     yield read

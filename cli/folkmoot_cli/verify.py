@@ -25,7 +25,7 @@ from folkmoot_core.ledger.note import parse_vkey
 from folkmoot_core.ledger.policy import Policy
 from folkmoot_core.ledger.policy import parse as parse_policy
 
-__all__ = ["add_parser", "key_text", "open_source", "render", "verify"]
+__all__ = ["add_parser", "key_text", "open_source", "render", "verify", "verify_source"]
 FORMATS = ("table", "json")
 
 
@@ -67,11 +67,10 @@ def run(args: argparse.Namespace) -> int:
         return proofs.run(args, trust_of(args))
     remembered = state.load(Path(args.state)) if args.state else None
     further = [opening.beside(Path(args.openings))] if args.openings else []
-    with open_source(args.source, args.token_file, args.ca_file) as read, workers.pool(args.source) as run_all:
-        found = checked(
-            read, trust_of(args, remembered), further, pinned_of(args.tsa_ca), run=run_all, progress=Progress("verifying")
-        )
-    report = found.report
+    report = verify_source(
+        args.source, trust_of(args, remembered), (args.token_file, args.ca_file),
+        further=further, pinned=pinned_of(args.tsa_ca), progress=Progress("verifying"),
+    )  # fmt: skip
     if args.state:
         state.save(Path(args.state), report)
     sys.stdout.write(json.dumps(report.as_json(), indent=2) + "\n" if args.output == "json" else render(report))
@@ -81,6 +80,13 @@ def run(args: argparse.Namespace) -> int:
 def trust_of(args: argparse.Namespace, seen: Seen | None = None) -> Trust:
     """From the arguments of `add_trust`."""
     return Trust(key_text(args.key), args.origin, policy_of(args.policy), seen)
+
+
+def verify_source(source: str, trust: Trust, reached: tuple[str | None, str | None] = (None, None), **more: Any) -> Report:
+    """Check a directory, a tar or a URL (`reached` by which token and authority), a long local one in several processes; `more` goes
+    to `checked`. The whole of `folkmoot verify` but its memory and its words, and what its speed is measured by."""
+    with open_source(source, *reached) as read:
+        return checked(read, trust, run=workers.runner(source), **more).report
 
 
 def verify(read: Read, vkey: str | None = None, origin: str | None = None, openings: Path | None = None) -> Report:

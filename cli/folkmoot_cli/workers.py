@@ -1,54 +1,71 @@
 """Several processes that look at bundles, for logs that are long: what `verify_log` takes as `run`. Local files only.
 
-Forked, not spawned: identities of entries are compared by `hash`, whose seed only a forked child shares. Where that cannot be had
-all is done here. Nothing waits without bound: at most a few bundles for each process are under way.
+Each opens the source itself, reads its bundles and sends back what `look` saw of them, which is a tenth of their size. Forked, not
+spawned: identities of entries are compared by `hash`, whose seed only a forked child shares. Where that cannot be had all is done
+here. Nothing waits without bound: at most a few bundles for each process are under way.
 """
 
 from __future__ import annotations
 
+import gc
 import itertools
 import multiprocessing
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import contextmanager
 
-from folkmoot_cli.sources import is_url
-from folkmoot_core.ledger.audit import Job, Run
-from folkmoot_core.ledger.chain import Look
+from folkmoot_cli.sources import is_url, open_source
+from folkmoot_core.ledger.look import Read, Run, Seen, Task, look_at, one_by_one
+from folkmoot_core.ledger.tiles import Tile
 
-ALONE = 256  # bundles that are looked at before processes are worth their start: 65,536 entries
+ALONE = 64  # bundles that are looked at before processes are worth their start: 16,384 entries
 CHUNK = 16  # bundles that a process is given at a time
 MOST = 8  # processes
-Seen = Look | str
 
 
-@contextmanager
-def pool(source: str) -> Iterator[Run]:
-    """`map`, or processes behind it once the log turns out to be long."""
+def runner(source: str) -> Run:
+    """One by one, or by processes once the log turns out to be long."""
     processes = min(MOST, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
     if is_url(source) or processes < 2 or "fork" not in multiprocessing.get_all_start_methods():
-        yield map
-        return
-    executor = ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("fork"))
+        return one_by_one
+
+    def run(read: Read, task: Task, bundles: Iterable[Tile]) -> Iterator[Seen]:
+        bundles = iter(bundles)
+        yield from one_by_one(read, task, itertools.islice(bundles, ALONE))
+        if (first := next(bundles, None)) is not None:
+            yield from _spread(processes, source, task, itertools.chain([first], bundles))
+
+    return run
+
+
+def _spread(processes: int, source: str, task: Task, bundles: Iterator[Tile]) -> Iterator[Seen]:
+    executor = ProcessPoolExecutor(
+        processes, mp_context=multiprocessing.get_context("fork"), initializer=_Worker.begin, initargs=(source, task)
+    )
+    waiting: deque[Future[list[Seen]]] = deque()
     try:
-        yield lambda look, jobs: _spread(executor, processes, look, jobs)
+        while True:
+            while len(waiting) < 2 * processes and (chunk := list(itertools.islice(bundles, CHUNK))):
+                waiting.append(executor.submit(_Worker.look, chunk))
+            if not waiting:
+                return
+            yield from waiting.popleft().result()
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
 
 
-def _spread(executor: ProcessPoolExecutor, processes: int, look: Callable[[Job], Seen], jobs: Iterable[Job]) -> Iterator[Seen]:
-    jobs = iter(jobs)
-    yield from map(look, itertools.islice(jobs, ALONE))
-    waiting: deque[Future[list[Seen]]] = deque()
-    while True:
-        while len(waiting) < 2 * processes and (chunk := list(itertools.islice(jobs, CHUNK))):
-            waiting.append(executor.submit(_look_all, look, chunk))
-        if not waiting:
-            return
-        yield from waiting.popleft().result()
+class _Worker:
+    """What a process has: its own reader, for files that are open are not shared by two."""
 
+    read: Read
+    task: Task
 
-def _look_all(look: Callable[[Job], Seen], jobs: list[Job]) -> list[Seen]:
-    return [look(job) for job in jobs]
+    @classmethod
+    def begin(cls, source: str, task: Task) -> None:
+        cls.read, cls.task = staticmethod(open_source(source).__enter__()), task
+        gc.freeze()  # what was imported is not looked through again and again
+
+    @classmethod
+    def look(cls, bundles: list[Tile]) -> list[Seen]:
+        return [look_at(cls.read, cls.task, tile) for tile in bundles]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,21 @@ def test_a_link_out_of_the_directory_is_not_followed(log: TestLog, tmp_path: Pat
     assert "leads out of" in capsys.readouterr().err
 
 
+def test_nor_is_one_beside_files_that_were_read(log: TestLog, tmp_path: Path) -> None:
+    directory = log.write(tmp_path / "a")
+    with open_source(str(directory)) as read:
+        assert read("log.vkey") is not None
+        assert read("absent") is None
+        (directory / "out").symlink_to(log.write(tmp_path / "b") / "log.vkey")
+        with pytest.raises(Invalid, match="leads out of"):
+            read("out")
+        (directory / "in").symlink_to(directory / "log.vkey")
+        assert read("in") == read("log.vkey")
+        assert read("tile") is None
+        os.mkfifo(directory / "pipe")
+        assert not read("pipe")
+
+
 # -- several processes ----------------------------------------------------------------------------------------------------
 
 
@@ -148,20 +164,20 @@ def directory(long_log: TestLog, tmp_path: Path) -> Path:
 
 def test_processes_find_what_one_finds(directory: Path, long_log: TestLog) -> None:
     """Above the size from which they are used: a wrong link, an id that came before, a bundle that is gone."""
-    with open_source(str(directory)) as read, workers.pool(str(directory)) as run:
-        whole = verify_log(read, Trust(long_log.vkey), run=run).report
+    with open_source(str(directory)) as read:
+        whole = verify_log(read, Trust(long_log.vkey), run=workers.runner(str(directory))).report
     assert whole.ok
     assert whole.types["heartbeat"] == (workers.ALONE + 40) * 256
     late = directory / f"tile/entries/{workers.ALONE + 20:03d}"
     data = late.read_bytes()
-    late.write_bytes(data.replace(b"heartbeat/0706", b"heartbeat/0006", 1))
-    with open_source(str(directory)) as read, workers.pool(str(directory)) as run:
-        several = verify_log(read, run=run).report
+    late.write_bytes(data.replace(b"heartbeat/0216", b"heartbeat/0016", 1))
+    with open_source(str(directory)) as read:
+        several = verify_log(read, run=workers.runner(str(directory))).report
     with open_source(str(directory)) as read:
         one = verify_log(read).report
     assert several.as_json() == one.as_json()
     assert {check.name for check in several.checks if not check.ok} == {"links", "ids", "tiles", "root"}
     late.unlink()
-    with open_source(str(directory)) as read, workers.pool(str(directory)) as run:
-        gone = verify_log(read, run=run).report
+    with open_source(str(directory)) as read:
+        gone = verify_log(read, run=workers.runner(str(directory))).report
     assert "entries" in {check.name for check in gone.checks if not check.ok}

@@ -12,22 +12,20 @@ one. The caller still owes: that key and policy are the right ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
-from folkmoot_core.errors import FolkmootError, Invalid
-from folkmoot_core.ledger import bundle, chain, signatures, tiles
-from folkmoot_core.ledger.chain import Chain, Look
+from folkmoot_core.ledger import signatures, tiles
+from folkmoot_core.ledger.chain import Chain
 from folkmoot_core.ledger.checkpoint import Checkpoint
 from folkmoot_core.ledger.findings import Check, Report
+from folkmoot_core.ledger.look import Gone, Look, Run, Task, fetch, one_by_one
 from folkmoot_core.ledger.policy import Policy
 from folkmoot_core.ledger.scan import Entry
 from folkmoot_core.ledger.signatures import Keys, Read
 from folkmoot_core.ledger.tiles import ENTRIES, WIDTH, Rows, Tile
-from folkmoot_core.ledger.tree import HASH_SIZE
 
-__all__ = ["Check", "Checkpoint", "Job", "Read", "Report", "Seen", "Trust", "Verified", "look_at", "verify_log"]
+__all__ = ["Check", "Checkpoint", "Read", "Report", "Run", "Seen", "Trust", "Verified", "verify_log"]
 
 LEDGER = "core/ledger"
 Watch = Callable[[int, Entry, bytes], None]
@@ -53,20 +51,6 @@ class Trust:
     seen: Seen | None = None
 
 
-class Job(NamedTuple):
-    """One bundle to look at; `raw` is None where it is missing, `hashes` then its row of leaf hashes, or None too."""
-
-    tile: Tile
-    raw: bytes | None
-    hashes: bytes | None
-    origin: str
-    wanted: Set[str]
-    keep: bool
-
-
-Run = Callable[[Callable[[Job], "Look | str"], Iterable[Job]], Iterator["Look | str"]]
-
-
 @dataclass
 class Verified:
     """A report, with the tree that it is about."""
@@ -79,12 +63,12 @@ class Verified:
 
 
 def verify_log(  # noqa: PLR0913 - all but the first two are for callers with something special
-    read: Read, trust: Trust = Trust(), *, wanted: Set[str] = frozenset(), watch: Watch | None = None, run: Run = map,
+    read: Read, trust: Trust = Trust(), *, wanted: Set[str] = frozenset(), watch: Watch | None = None, run: Run = one_by_one,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Verified:  # fmt: skip
     """Check all obligations. Raises `Missing` when there is no log to check, `Invalid` for a key that is none.
 
-    `wanted` are commitments to look for; `run` is `map`, or one that looks at several bundles at a time, in order.
+    `wanted` are commitments to look for; `run` looks at the bundles, one by one or several at a time.
     """
     keys = signatures.gather(read, trust.vkey, trust.policy)
     report = Report(keys.known[0], keys.given)
@@ -94,21 +78,10 @@ def verify_log(  # noqa: PLR0913 - all but the first two are for callers with so
         return found
     walk = _Walk(found, read, report.checkpoint, watch)
     walk.entries(run, wanted, progress)
-    _check_tiles(report, report.checkpoint, found.rows, read)
+    walk.tiles()
     if trust.seen is not None:
         _check_seen(report, report.checkpoint, found.rows, trust.seen)
     return found
-
-
-def look_at(job: Job) -> Look | str:
-    """One bundle, or why it cannot be read. Depends on nothing else, so it may run in another process."""
-    if job.raw is None:
-        return f"{job.tile.path()} is missing"
-    try:
-        entries = bundle.decode(job.raw, job.tile.width)  # 2
-    except FolkmootError as error:
-        return f"{job.tile.path()}: {error.message}"
-    return chain.look(entries, job.tile.index * WIDTH, job.origin, job.wanted, keep=job.keep)
 
 
 class _Walk:
@@ -121,19 +94,23 @@ class _Walk:
         self._watch = watch
         self._whole = found.report.check("entries", f"all {point.size} entries are there")
         self._chain = Chain(found.report, self._turn)
+        self._tiles = found.report.check("tiles", "every tile is what the entries give")
         self._gone = 0
         """End of the last bundle that is missing."""
         self._hole = False
 
     def entries(self, run: Run, wanted: Set[str], progress: Callable[[int, int], None]) -> None:
         """Follow them to the end, or to the first hole that cannot be bridged."""
-        queue: list[Job] = []  # looked at and not yet taken: as long as `run` is wide
-        for seen in run(look_at, self._jobs(wanted, queue)):
-            job = queue.pop(0)
+        task = Task(self._point.origin, wanted, self._watch is not None)
+        bundles = bundles_of(self._point.size)
+        for seen in run(self._read, task, bundles_of(self._point.size)):
+            tile = next(bundles)
             if isinstance(seen, Look):
-                self._take(seen)
-            elif job.raw is None and job.hashes is not None:
-                self._bridge(job, job.hashes)
+                self._take(tile, seen)
+            elif isinstance(seen, Gone):
+                self._gone = (tile.index + 1) * WIDTH
+                self._found.rows.extend_tile(seen.leaves, seen.root)
+                self._chain.skip(seen.leaves)
             else:
                 self._whole.find(seen)
                 self._hole = True
@@ -149,28 +126,37 @@ class _Walk:
         if self._found.keys is not None and not self._hole:
             self._found.keys.end(report)
 
-    def _jobs(self, wanted: Set[str], queue: list[Job]) -> Iterator[Job]:
-        for tile in bundles_of(self._point.size):
-            raw = _fetch(self._read, tile)
-            # Only a whole bundle can be pruned: the last one holds the entry that says so, or a later one.
-            row = None if raw is not None or tile.width < WIDTH else _fetch(self._read, Tile(0, tile.index))
-            hashes = row if row is not None and len(row) == WIDTH * HASH_SIZE else None
-            queue.append(Job(tile, raw, hashes, self._point.origin, wanted, self._watch is not None))
-            yield queue[-1]
+    def tiles(self) -> None:
+        """7 for the rows above the leaves, and 8."""
+        report, point, rows = self._found.report, self._point, self._found.rows
+        if len(rows) == point.size:
+            for tile in tiles.tiles_of(point.size):
+                if tile.level > 0:
+                    data = fetch(self._read, tile)
+                    if data is None:
+                        self._tiles.find(f"{tile.path()} is missing")
+                    elif data != rows.tile(tile):
+                        self._tiles.find(f"{tile.path()} differs from what the entries give")
+        else:
+            self._tiles.find("the rest is not checked: entries are missing")
+        root = report.check("root", "the tree over all entries has the signed root")
+        if len(rows) != point.size or rows.root() != point.root:
+            root.find(
+                f"the {len(rows)} entries give root {rows.root().hex()}; the checkpoint signs {point.root.hex()} over {point.size}"
+            )
 
-    def _take(self, seen: Look) -> None:
+    def _take(self, tile: Tile, seen: Look) -> None:
         self._chain.follow(seen)
-        self._found.rows.extend(seen.leaves)
+        if tile.width == WIDTH:
+            self._found.rows.extend_tile(seen.leaves, seen.root)
+        else:
+            self._found.rows.extend(seen.hashes())
+        if seen.tile:
+            self._tiles.find(seen.tile)
         if self._watch is not None:
-            for position, (entry, leaf) in enumerate(zip(seen.entries, seen.leaves, strict=True), seen.first):
+            for position, (entry, leaf) in enumerate(zip(seen.entries, seen.hashes(), strict=True), seen.first):
                 if entry is not None:
                     self._watch(position, entry, leaf)
-
-    def _bridge(self, job: Job, hashes: bytes) -> None:
-        self._gone = (job.tile.index + 1) * WIDTH
-        leaves = [hashes[i : i + HASH_SIZE] for i in range(0, len(hashes), HASH_SIZE)]
-        self._found.rows.extend(leaves)
-        self._chain.skip(leaves[-1])
 
     def _turn(self, position: int, entry: Entry) -> None:
         report, keys, data = self._found.report, self._found.keys, entry.facts
@@ -188,8 +174,8 @@ class _Walk:
             self._found.anchors.append((position, entry))
 
     def _again(self) -> Iterator[tuple[int, Entry]]:
-        for job in self._jobs(frozenset(), []):
-            seen = look_at(job._replace(keep=True))
+        task = Task(self._point.origin, keep=True)
+        for seen in one_by_one(self._read, task, bundles_of(self._point.size)):
             if isinstance(seen, Look):
                 yield from ((seen.first + i, entry) for i, entry in enumerate(seen.entries) if entry is not None)
 
@@ -200,26 +186,6 @@ def bundles_of(size: int) -> Iterator[Tile]:
         if tile.level != ENTRIES:
             return
         yield tile
-
-
-def _check_tiles(report: Report, point: Checkpoint, rows: Rows, read: Read) -> None:
-    proof = report.check("tiles", "every tile is what the entries give")
-    if len(rows) == point.size:
-        for tile in tiles.tiles_of(point.size):
-            if tile.level == ENTRIES:
-                continue
-            data = _fetch(read, tile)
-            if data is None:
-                proof.find(f"{tile.path()} is missing")
-            elif data != rows.tile(tile):  # 7
-                proof.find(f"{tile.path()} differs from what the entries give")
-    else:
-        proof.find("not checked: entries are missing")
-    root = report.check("root", "the tree over all entries has the signed root")
-    if len(rows) != point.size or rows.root() != point.root:  # 8
-        root.find(
-            f"the {len(rows)} entries give root {rows.root().hex()}; the checkpoint signs {point.root.hex()} over {point.size}"
-        )
 
 
 def _check_seen(report: Report, point: Checkpoint, rows: Rows, seen: Seen) -> None:
@@ -236,18 +202,3 @@ def _check_seen(report: Report, point: Checkpoint, rows: Rows, seen: Seen) -> No
             f"the log was forked or rewritten: its first {seen.size} entries are not those that were verified earlier "
             f"(root then {seen.root.hex()})"
         )
-
-
-def _fetch(read: Read, tile: Tile) -> bytes | None:
-    """A tile or bundle; where a partial one is gone, the beginning of the full one (tlog-tiles, Partial Tiles)."""
-    data = read(tile.path())
-    if data is None and tile.width < WIDTH:
-        data = read(Tile(tile.level, tile.index).path())
-        if data is not None and tile.level != ENTRIES:
-            return data[: tile.width * HASH_SIZE]
-        if data is not None:
-            try:
-                return bundle.encode(bundle.decode(data)[: tile.width])
-            except Invalid:
-                return data  # it is refused where it is read
-    return data

@@ -24,16 +24,15 @@ def encode(entries: Iterable[bytes]) -> bytes:
 def decode(data: bytes, count: int | None = None) -> list[bytes]:
     """The entries of a bundle; raises `Invalid` when it is cut off or does not hold `count` of them."""
     entries: list[bytes] = []
-    position = 0
-    while position < len(data):
-        start = position + _LENGTH.size
-        if start > len(data):
+    position, size, length_at = 0, len(data), _LENGTH.unpack_from
+    while position < size:
+        start = position + 2
+        if start > size:
             raise Invalid(f"entry bundle ends inside a length, after {len(entries)} entries")
-        end = start + _LENGTH.unpack_from(data, position)[0]
-        if end > len(data):
+        position = start + length_at(data, position)[0]
+        if position > size:
             raise Invalid(f"entry bundle ends inside entry {len(entries)}")
-        entries.append(data[start:end])
-        position = end
+        entries.append(data[start:position])
     if count is not None and len(entries) != count:
         raise Invalid(f"entry bundle holds {len(entries)} entries; expected {count}")
     return entries

@@ -1,111 +1,23 @@
-"""Following a log's entries in order: position, link, identity, opening and closing. The middle of `audit.verify_log`; pure.
+"""Following a log's bundles in order: links between them, identities, opening and closing. The middle of `audit.verify_log`; pure.
 
-`look` sees one bundle and depends on nothing before it, so that a caller may run it elsewhere, several at a time; `Chain` takes
-the results in order. Numbers at the steps are the obligations of `audit`.
+It takes what `look` saw of each bundle. Numbers at the steps are the obligations of `audit`.
 """
 
 from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence, Set
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 
 from folkmoot_core.entries import GENESIS_PREV
-from folkmoot_core.errors import Invalid
 from folkmoot_core.ledger.findings import Report
-from folkmoot_core.ledger.scan import Entry, read_bundle, read_entry
-from folkmoot_core.ledger.tree import leaf_hash
+from folkmoot_core.ledger.look import Look
+from folkmoot_core.ledger.scan import Entry
+from folkmoot_core.ledger.tree import HASH_SIZE
 
-TURNING = frozenset({"log.opened", "log.closed", "log.key.rotated", "retention.pruned", "erasure", "anchor"})
-"""Kinds that verification itself looks into."""
 MAX_LABEL = 60  # characters of a kind or producer that a report repeats
 MAX_KINDS = 200  # of each; a hostile log may name millions
 SIFTED = 4_000_000  # identities that are sifted at a time: bounds memory
-
-
-@dataclass
-class Look:
-    """What one bundle holds. Findings are of entries by position; what needs the bundle before is left to `Chain`."""
-
-    first: int
-    leaves: list[bytes]
-    entries: Sequence[Entry | None] = ()
-    """Kept only where somebody watches."""
-    findings: list[str] = field(default_factory=list)
-    prev: str | None = None
-    """Link of the first entry; None when it is no entry."""
-    kinds: Counter[str] = field(default_factory=Counter)
-    producers: Counter[str] = field(default_factory=Counter)
-    identities: array[int] = field(default_factory=lambda: array("q"))
-    turning: list[tuple[int, Entry]] = field(default_factory=list)
-    opened: dict[str, int] = field(default_factory=dict)
-    """Wanted commitments and the positions that carry them."""
-    first_time: str = ""
-    last_time: str = ""
-
-
-def look(raw: Sequence[bytes], first: int, origin: str, wanted: Set[str] = frozenset(), *, keep: bool = False) -> Look:
-    """Read one bundle; `wanted` are the commitments that are asked for."""
-    seen = Look(first, [leaf_hash(entry) for entry in raw])
-    found: Sequence[Entry | None] | None = read_bundle(raw)
-    if found is None:
-        found = _each(raw, first, seen.findings)
-    good = [entry for entry in found if entry is not None]
-    _links(seen, found, origin)  # 3
-    seen.kinds.update([entry.ce.type for entry in good])
-    seen.producers.update([entry.obs.id for entry in good])
-    seen.identities.extend([hash((entry.ce.source, entry.ce.id)) for entry in good])
-    if good:
-        seen.first_time, seen.last_time = good[0].ce.recordedtime, good[-1].ce.recordedtime
-    if len(good) != len(found) or not _TURNING_TYPES.isdisjoint(seen.kinds) or first == 0:
-        seen.turning = [(first + i, e) for i, e in enumerate(found) if e is not None and (e.kind in TURNING or first + i == 0)]
-    if wanted:
-        seen.opened = {e.commitment: first + i for i, e in enumerate(found) if e is not None and e.commitment in wanted}
-    seen.entries = found if keep else ()
-    return seen
-
-
-_TURNING_TYPES = frozenset(f"dev.folkmoot.audit.{kind}.v1" for kind in TURNING)
-
-
-def _each(raw: Sequence[bytes], first: int, findings: list[str]) -> list[Entry | None]:
-    found: list[Entry | None] = []
-    for position, entry in enumerate(raw, first):
-        try:
-            value, canonical = read_entry(entry)
-        except Invalid as error:
-            findings.append(f"entry {position}: {error.message}")
-            found.append(None)
-            continue
-        if not canonical:
-            findings.append(f"entry {position}: its JSON is not canonical, so two readers may read it differently")
-        found.append(value)
-    return found
-
-
-def _links(seen: Look, found: Sequence[Entry | None], origin: str) -> None:
-    """Position, log, version, and links within the bundle: all at once where all is well, else one by one."""
-    first = seen.first
-    previous = [leaf.hex() for leaf in seen.leaves[:-1]]
-    seen.prev = found[0].prev if found and found[0] is not None else None
-    whole = [entry for entry in found if entry is not None]
-    if (
-        len(whole) == len(found)
-        and [entry.seq for entry in whole] == list(range(first, first + len(whole)))
-        and [entry.prev for entry in whole[1:]] == previous
-        and {entry.origin for entry in whole} <= {origin}
-        and {entry.v for entry in whole} <= {1}
-    ):
-        return
-    for index, entry in enumerate(found):
-        if entry is None:
-            continue
-        expected = [("v", entry.v, 1), ("seq", entry.seq, first + index), ("origin", entry.origin, origin)]
-        expected += [("prev", entry.prev, previous[index - 1])] if index else []
-        for name, is_, must in expected:
-            if is_ != must:
-                seen.findings.append(f"entry {first + index}: {name} is {str(is_)[:80]!r}; expected {str(must)!r}")
 
 
 class Chain:
@@ -128,7 +40,7 @@ class Chain:
             self._links.find(f"entry {seen.first}: prev is {seen.prev[:80]!r}; expected {self._previous!r}")
         for finding in seen.findings:
             self._links.find(finding)
-        self._previous = seen.leaves[-1].hex() if seen.leaves else self._previous
+        self._previous = seen.leaves[-HASH_SIZE:].hex() or self._previous
         _add(report.types, {kind.removeprefix("dev.folkmoot.audit.").removesuffix(".v1"): n for kind, n in seen.kinds.items()})
         _add(report.producers, seen.producers)
         report.first = report.first or seen.first_time[:40]
@@ -139,9 +51,9 @@ class Chain:
         for position, entry in seen.turning:
             self._turn(position, entry)
 
-    def skip(self, last_leaf: bytes) -> None:
+    def skip(self, leaves: bytes) -> None:
         """A bundle that was pruned: its leaf hashes alone are there."""
-        self._previous = last_leaf.hex()
+        self._previous = leaves[-HASH_SIZE:].hex()
 
     def _ends(self, seen: Look) -> None:
         for position, entry in seen.turning:
@@ -155,7 +67,7 @@ class Chain:
         closings = [position for position, entry in seen.turning if entry.kind == "log.closed"]
         if closings and self._closed_at is None:
             self._closed_at = closings[0]
-            if closings[0] != seen.first + len(seen.leaves) - 1:
+            if closings[0] != seen.first + len(seen.leaves) // HASH_SIZE - 1:
                 self._opened.find(f"entry {closings[0] + 1} follows the closing in entry {closings[0]}")
 
     def end(self, size: int, again: Callable[[], Iterator[tuple[int, Entry]]]) -> None:

@@ -107,10 +107,11 @@ def text(value: Any) -> str:
 
 def read_bundle(entries: Sequence[bytes]) -> list[Entry] | None:
     """All entries of a bundle, certainly canonical; None: take the long way, `read_entry`, for each."""
-    lines = b"\n".join(entries) + b"\n"
+    whole = b"".join(entries)
     # An entry with a line feed in it could pass as two, or two pieces as one.
-    if not lines.isascii() or lines.count(b"\n") != len(entries):
+    if not whole.isascii() or b"\n" in whole:
         return None
+    lines = b"\n".join(entries) + b"\n"
     try:
         found = _decode(lines)
     except (msgspec.MsgspecError, ValueError, RecursionError):

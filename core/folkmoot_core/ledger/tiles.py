@@ -142,7 +142,19 @@ class Rows:
     def extend(self, leaf_hashes: Sequence[bytes]) -> None:
         """Append leaf hashes; each tile that fills gives one hash to the row above."""
         self._rows[0].append(b"".join(leaf_hashes))
-        level = 0
+        self._carry(0)
+
+    def extend_tile(self, leaf_hashes: bytes, root: bytes) -> None:
+        """Append a full tile of leaf hashes whose `tile_root` is known. Raises `Invalid` unless the leaves so far fill their tiles."""
+        if len(self) % WIDTH or len(leaf_hashes) != WIDTH * HASH_SIZE:
+            raise Invalid(f"a tree of {len(self)} leaves does not go on with a full tile")
+        self._rows[0].append(leaf_hashes)
+        if len(self._rows) == 1:
+            self._rows.append(self._row(1))
+        self._rows[1].append(root)
+        self._carry(1)
+
+    def _carry(self, level: int) -> None:
         while full := len(self._rows[level]) // WIDTH:
             if level + 1 == len(self._rows):
                 self._rows.append(self._row(level + 1))

@@ -17,8 +17,10 @@ from folkmoot_core.ledger.audit import Seen, Trust, verify_log
 from folkmoot_core.ledger.checkpoint import Checkpoint
 from folkmoot_core.ledger.cosignature import Ed25519Cosigner, MlDsaSigner
 from folkmoot_core.ledger.findings import Report
+from folkmoot_core.ledger.look import Read, Task, look_at
 from folkmoot_core.ledger.note import Ed25519Signer
 from folkmoot_core.ledger.policy import Group, Log, Policy, Witness
+from folkmoot_core.ledger.tiles import Tile
 
 ANYTHING = Trust()
 
@@ -285,8 +287,8 @@ def test_everybody_who_watches_is_told_each_entry_in_order() -> None:
 def test_a_runner_that_looks_ahead_changes_nothing() -> None:
     """As processes do: several bundles under way, results in order."""
 
-    def ahead(look: Callable[[Any], Any], jobs: Iterable[Any]) -> Iterator[Any]:
-        yield from [look(job) for job in list(jobs)]
+    def ahead(read: Read, task: Task, bundles: Iterable[Tile]) -> Iterator[Any]:
+        yield from [look_at(read, task, tile) for tile in list(bundles)]
 
     log = pruned(256)
     assert failing(checked(log, run=ahead)) == {}
