@@ -32,7 +32,7 @@ from folkmoot_operator.kube import Kube
 from folkmoot_operator.leader import Elector
 from folkmoot_operator.metrics import Metrics
 from folkmoot_operator.queue import Again, Priority, Queue, work
-from folkmoot_operator.reconcile import Context, Ref, reconcile
+from folkmoot_operator.reconcile import INSTALLATION, Context, Ref, reconcile
 from folkmoot_operator.recorder import Recorder
 from folkmoot_operator.report import ReportWriter
 from folkmoot_operator.settings import Settings
@@ -178,7 +178,8 @@ class App:
         await self.health.remove()
 
     def enqueue_everything(self) -> None:
-        """Every object of ours once, and a sweep per tenant: what a new leader begins with."""
+        """The installation's own objects, every object of ours once, and a sweep per tenant: what a new leader begins with."""
+        self.enqueue(INSTALLATION)
         for kind in OWN:
             for obj in self.cache.objects(kind):
                 self.enqueue(Ref(kind.kind, key_of(obj).namespace, key_of(obj).name))
@@ -191,6 +192,7 @@ class App:
         canaries: dict[Key, str] = {}
         while True:
             canaries = await self._drop_dead_canaries(canaries)
+            self.queue.add_after(INSTALLATION, self.rng.uniform(0, period), Priority.RESYNC)
             for kind in OWN:
                 for obj in self.cache.objects(kind):
                     ref = Ref(kind.kind, key_of(obj).namespace, key_of(obj).name)
@@ -241,6 +243,7 @@ class App:
             await asyncio.sleep(KEYS_SECONDS)
             if await self.discovery.try_refresh():
                 log.info("the cluster's token keys changed")
+                self.enqueue(INSTALLATION)
                 for tenant in self.cache.objects(TENANT):
                     self.enqueue(Ref("Tenant", "", key_of(tenant).name))
 
@@ -257,7 +260,7 @@ class App:
         return self._contexts
 
     def _endpoint(self) -> Endpoint:
-        return Endpoint(self.contexts.signer, self.discovery, self.cache, self.reports, self.metrics)
+        return Endpoint(self.contexts.signer, self.discovery, self.cache, self.reports, self.metrics, self.settings.namespace)
 
     def installation(self) -> Installation:
         """The installation as plans see it, with the keys of this moment."""

@@ -3,7 +3,8 @@
 Every replica serves it, leader or not. Obligations at each request, numbered here and at the steps: 1. the token is valid for
 audience folkmoot-operator; 2. its namespace is one that we manage, of a Tenant that exists; 3. its ServiceAccount is `core` or
 `broker`; 4. it gets the names of that account's Service, or speaks for that reporter, and nothing else; 5. bodies are bounded;
-6. one namespace has a few requests at work at most, so that one tenant's flood is not the others' wait.
+6. one namespace has a few requests at work at most, so that one tenant's flood is not the others' wait; 7. in the operator's own
+namespace the accounts of the installation's own services may ask for certificates, and report nothing.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 MAX_BODY: Final = 1024 * 1024
 MAX_REPORTS: Final = 32  # written at the same time; more wait
 MAX_PER_NAMESPACE: Final = 8  # requests at work at the same time; the four who ask have one or two each
+OWN_SERVICES: Final = (names.SA_WITNESS, names.SA_TIMESTAMPS)
 Model = TypeVar("Model", bound=BaseModel)
 _STATUS: Final[tuple[tuple[type[FolkmootError], int], ...]] = (
     (Invalid, 400), (Unauthorized, 401), (Missing, 404), (Conflict, 409), (LimitReached, 413), (Unavailable, 503),
@@ -62,6 +64,8 @@ class Endpoint:
     cache: Cache
     writer: Writer | ReportWriter
     metrics: Metrics
+    system: str
+    """The operator's own namespace."""
     clock: Callable[[], float] = time.time
     _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_REPORTS))
     _at_work: Counter[str] = field(default_factory=Counter)
@@ -80,7 +84,9 @@ class Endpoint:
 
     async def _certificates(self, request: web.Request) -> web.Response:
         try:
-            caller, _tenant = await self._caller(request)
+            caller = await self._caller(request)
+            if caller.namespace != self.system or caller.service_account not in OWN_SERVICES:  # 7
+                self._tenant(caller)
             with self._one_of_few(caller.namespace):
                 body = await _parse(request, CertificateRequest)
                 answer = self.signer.answer(body.csr, names.service_names(caller.service_account, caller.namespace))  # 4
@@ -94,7 +100,8 @@ class Endpoint:
         return web.json_response(text=answer.model_dump_json())
 
     async def _reports(self, request: web.Request) -> web.Response:
-        caller, tenant = await self._caller(request)
+        caller = await self._caller(request)
+        tenant = self._tenant(caller)
         with self._one_of_few(caller.namespace):
             await self._report(caller, tenant, await _parse(request, Report))
         return web.Response(status=204)
@@ -124,7 +131,7 @@ class Endpoint:
             if not self._at_work[namespace]:
                 del self._at_work[namespace]
 
-    async def _caller(self, request: web.Request) -> tuple[Caller, Obj]:
+    async def _caller(self, request: web.Request) -> Caller:
         header = request.headers.get("Authorization")
         try:
             caller = self.discovery.caller(header, names.AUDIENCE_OPERATOR, self.clock())  # 1
@@ -134,12 +141,15 @@ class Endpoint:
             caller = self.discovery.caller(header, names.AUDIENCE_OPERATOR, self.clock())  # the cluster rotated its keys
         if not self.cache.filled.is_set():
             raise Unavailable("the operator is starting", retry_after=2)
+        return caller
+
+    def _tenant(self, caller: Caller) -> Obj:
         tenant = self.tenant_of(caller.namespace)  # 2
         if tenant is None:
             raise Forbidden(f"namespace {caller.namespace} belongs to no Tenant")
         if caller.service_account not in (names.SA_CORE, names.SA_BROKER):  # 3
             raise Forbidden(f"ServiceAccount {caller.service_account} has nothing to ask here")
-        return caller, tenant
+        return tenant
 
     def tenant_of(self, namespace: str) -> Obj | None:
         """The Tenant of a namespace that we manage: label, name and the Tenant itself must agree."""

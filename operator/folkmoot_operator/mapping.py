@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from folkmoot_core import names
 from folkmoot_core.conditions import is_true
+from folkmoot_core.plan import installation
 from folkmoot_operator.cache import Cache
 from folkmoot_operator.kinds import (
     AGENT,
@@ -26,7 +27,7 @@ from folkmoot_operator.kinds import (
     labels_of,
     uid_of,
 )
-from folkmoot_operator.reconcile.context import Ref
+from folkmoot_operator.reconcile.context import INSTALLATION, Ref
 from folkmoot_operator.reconcile.session import ENDED
 
 _DEPENDENTS: Final = (AGENT, COUNCIL, GATE_POLICY, SESSION)
@@ -88,6 +89,8 @@ def _tenant(cache: Cache, namespace: str) -> Ref | None:
 def _owner(kind: Kind, obj: Obj) -> list[Ref]:
     labels = labels_of(obj)
     agent, tenant = labels.get(names.LABEL_AGENT), labels.get(names.LABEL_TENANT)
+    if labels.get(names.LABEL_COMPONENT) == installation.COMPONENT and not tenant:
+        return [INSTALLATION]
     if agent and kind.namespaced:
         return [Ref("Agent", key_of(obj).namespace, agent)]
     return [Ref("Tenant", "", tenant)] if tenant else []

@@ -86,6 +86,30 @@ async def test_a_leader_reconciles_what_was_there_and_what_comes(kube):
         assert app.health.ready()
 
 
+async def test_the_installations_own_services_find_what_they_trust(kube):
+    async with replica(kube, leader_election=False) as (app, _):
+
+        def trust():
+            return kube.peek(CONFIG_MAP, names.TRUST_CONFIGMAP, names.SYSTEM_NAMESPACE)
+
+        await until(trust)
+        assert trust()["data"] == {
+            "ca.crt": app.contexts.signer.authority.pem(), "jwks.json": app.discovery.jwks, "issuer": "https://issuer",
+        }  # fmt: skip
+        before = trust()["metadata"]["uid"]
+        await kube.delete(CONFIG_MAP, Key(names.SYSTEM_NAMESPACE, names.TRUST_CONFIGMAP))
+        await until(lambda: trust() and trust()["metadata"]["uid"] != before)
+
+
+async def test_somebody_elses_trust_is_not_written_over(kube):
+    data = {"data": {"ca.crt": "theirs"}}
+    await kube.create(CONFIG_MAP, {"metadata": {"name": names.TRUST_CONFIGMAP, "namespace": names.SYSTEM_NAMESPACE}, **data})
+    async with replica(kube, leader_election=False) as (app, _):
+        failed = 'controller_runtime_reconcile_total{controller="Installation",result="requeue"}'
+        await until(lambda: failed in app.metrics.text().decode())
+        assert kube.peek(CONFIG_MAP, names.TRUST_CONFIGMAP, names.SYSTEM_NAMESPACE)["data"] == data["data"]
+
+
 async def test_a_second_replica_is_ready_and_writes_nothing(kube):
     async with replica(kube, "one") as (first, _):
         await until(lambda: first.leading)

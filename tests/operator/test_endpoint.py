@@ -90,7 +90,7 @@ async def rig():
     cache.put(NAMESPACE, namespace())
     cache.put(TENANT, {"metadata": {"name": "acme", "resourceVersion": "1"}})
     cache.filled.set()
-    endpoint = Endpoint(contexts.signer, keys, cache, sink, Metrics())
+    endpoint = Endpoint(contexts.signer, keys, cache, sink, Metrics(), names.SYSTEM_NAMESPACE)
     server = TestServer(endpoint.app(), scheme="https", host="127.0.0.1")
     await server.start_server(ssl=contexts.server)
     trust = ssl.create_default_context(cadata=authority.pem())
@@ -131,9 +131,24 @@ async def test_each_account_gets_the_names_of_its_service_and_no_others(rig, acc
     assert answer["ca"] == rig.authority.pem()
 
 
+@pytest.mark.parametrize("account", [names.SA_WITNESS, names.SA_TIMESTAMPS])
+async def test_the_installations_own_services_get_their_names_and_report_nothing(rig, account):
+    token = rig.cluster.token(account, names.SYSTEM_NAMESPACE)
+    status, answer, _ = await rig.post("/v1/certificates", csr("core.folkmoot-acme.svc"), token)
+    assert status == 200
+    leaf = x509.load_pem_x509_certificate(answer["certificate"].encode())
+    found = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(x509.DNSName)
+    assert tuple(found) == names.service_names(account, names.SYSTEM_NAMESPACE)
+    assert (await rig.post("/v1/reports", Report(reporter="core", sequence=1), token))[0] == 403
+    assert rig.sink.taken == []
+
+
 @pytest.mark.parametrize(
     ("change", "status"),
     [
+        ({"account": names.SA_WITNESS}, 403),
+        ({"account": "core", "namespace": names.SYSTEM_NAMESPACE}, 403),
+        ({"account": "folkmoot-operator", "namespace": names.SYSTEM_NAMESPACE}, 403),
         ({"account": "agent-reviewer"}, 403),
         ({"account": "folkmoot-owner"}, 403),
         ({"account": "default"}, 403),

@@ -58,7 +58,7 @@ def headless(head: Manifest, selector: dict[str, str], ports: dict[str, int], *,
 
 def stateful_set(tenant: TenantView, inst: Installation, *, replicas: int = 1) -> Manifest:
     """The core. One pod, one claim that is never removed with the set."""
-    parts = _containers(tenant)
+    parts = _containers(tenant, inst)
     volumes = [
         *pods.volumes(parts),
         {"name": "bus-socket", "emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}},
@@ -106,7 +106,7 @@ def claim(tenant: TenantView, component: str, size: str, class_name: str | None)
     }
 
 
-def _containers(tenant: TenantView) -> tuple[Container, ...]:
+def _containers(tenant: TenantView, inst: Installation) -> tuple[Container, ...]:
     requests, limits = pods.merged(
         {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"cpu": "1", "memory": "768Mi"}}, tenant.spec.core.resources
     )
@@ -124,7 +124,7 @@ def _containers(tenant: TenantView) -> tuple[Container, ...]:
         ),
         Container(
             name="ledger", module=LEDGER_MODULE, uid=names.UID_LEDGER, requests=_small("80Mi"), limits={"cpu": "500m", "memory": "384Mi"},
-            env={"FOLKMOOT_LEDGER_SOCKET": names.LEDGER_SOCKET},
+            env={"FOLKMOOT_LEDGER_SOCKET": names.LEDGER_SOCKET, **_fence(inst)},
             audiences=(names.AUDIENCE_OPERATOR, names.AUDIENCE_BROKER, names.AUDIENCE_CONDUCTOR),
             ports={"ledger": names.PORT_LEDGER}, mounts=(_data("ledger"), _LEDGER_SHARED), probes=pods.https_probes(names.PORT_LEDGER),
         ),
@@ -136,6 +136,11 @@ def _containers(tenant: TenantView) -> tuple[Container, ...]:
             mounts=(_data("conductor"), _LEDGER_SHARED), probes=pods.https_probes(names.PORT_CONDUCTOR),
         ),
     )  # fmt: skip
+
+
+def _fence(inst: Installation) -> dict[str, str]:
+    """Whether the ledger may publish without the installation's witness. Nothing where there is none: no pod rolls for it."""
+    return {"FOLKMOOT_WITNESS": "required"} if inst.witness_url else {}
 
 
 def _small(memory: str) -> dict[str, str]:

@@ -9,6 +9,7 @@ from folkmoot_core.plan.views import AgentView, TenantView
 COMPONENT_AGENT = "agent"
 COMPONENT_SANDBOX = "sandbox"
 COMPONENT_OPERATOR = "operator"
+COMPONENT_WITNESS = "witness"
 
 
 def selector(tenant: str, component: str, agent: str = "") -> dict[str, str]:
@@ -38,6 +39,17 @@ def of_agent(agent: AgentView, tenant: TenantView, inst: Installation, component
     """Labels of an object that belongs to an Agent."""
     own = {names.LABEL_VERSION: _version(inst), names.LABEL_OWNER_UID: agent.meta.uid}
     return {**template(tenant.name, component, agent.name), **own}
+
+
+def of_installation(inst: Installation, component: str) -> dict[str, str]:
+    """Labels of an object in the operator's namespace that the operator itself keeps."""
+    return {
+        names.LABEL_MANAGED_BY: names.MANAGER,
+        names.LABEL_COMPONENT: component,
+        names.LABEL_NAME: f"folkmoot-{component}",
+        names.LABEL_PART_OF: names.MANAGER,
+        names.LABEL_VERSION: _version(inst),
+    }
 
 
 def tenant_object(tenant: TenantView, inst: Installation, api: tuple[str, str], name: str, component: str) -> Manifest:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from folkmoot_core import names
-from folkmoot_core.plan import identities, labels, pods, quantities
+from folkmoot_core.plan import identities, installation, labels, pods, quantities
 from folkmoot_core.plan.types import Installation, Manifest
 from folkmoot_core.plan.views import TenantView
 from folkmoot_core.resources.common import Subject
@@ -86,8 +86,8 @@ def limit_range(tenant: TenantView, inst: Installation) -> Manifest:
 
 
 def _trust(tenant: TenantView, inst: Installation) -> Manifest:
-    data = {"ca.crt": inst.ca_bundle, "jwks.json": inst.jwks, "issuer": inst.issuer}
-    return {**labels.tenant_object(tenant, inst, ("v1", "ConfigMap"), names.TRUST_CONFIGMAP, COMPONENT), "data": data}
+    head = labels.tenant_object(tenant, inst, ("v1", "ConfigMap"), names.TRUST_CONFIGMAP, COMPONENT)
+    return {**head, "data": installation.trust_data(inst)}
 
 
 def _binding(tenant: TenantView, inst: Installation, pair: tuple[str, str], subjects: tuple[Subject, ...]) -> Manifest | None:

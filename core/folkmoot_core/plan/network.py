@@ -46,7 +46,8 @@ def of_tenant(tenant: TenantView, inst: Installation) -> Iterator[Manifest]:
     yield _policy(
         tenant, inst, names.BROKER,
         ingress=[rule("from", [*agents, *core], (names.PORT_BROKER,))],
-        egress=[rule("to", core, CORE_PORTS_OF_BROKER), rule("to", operator, (names.PORT_OPERATOR,)), *_outside(tenant, inst)],
+        egress=[rule("to", core, CORE_PORTS_OF_BROKER), rule("to", operator, (names.PORT_OPERATOR,)), *_witness(inst),
+                *_outside(tenant, inst)],
     )  # fmt: skip
     yield _policy(
         tenant, inst, labels.COMPONENT_AGENT, ingress=[],
@@ -85,10 +86,24 @@ def rule(direction: str, peers: list[Manifest], ports: Iterable[int], protocols:
 
 def operator_peer(inst: Installation) -> Manifest:
     """The operator's pods, in its namespace alone."""
+    return _system_peer(inst, labels.COMPONENT_OPERATOR)
+
+
+def witness_peer(inst: Installation) -> Manifest:
+    """The pods of the installation's witness, in the operator's namespace alone."""
+    return _system_peer(inst, labels.COMPONENT_WITNESS)
+
+
+def _system_peer(inst: Installation, component: str) -> Manifest:
     return {
         "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": inst.system_namespace}},
-        "podSelector": {"matchLabels": {names.LABEL_COMPONENT: labels.COMPONENT_OPERATOR, names.LABEL_PART_OF: names.MANAGER}},
+        "podSelector": {"matchLabels": {names.LABEL_COMPONENT: component, names.LABEL_PART_OF: names.MANAGER}},
     }
+
+
+def _witness(inst: Installation) -> list[Manifest]:
+    """The broker's way to the installation's witness, where there is one: its public door and nothing else."""
+    return [rule("to", [witness_peer(inst)], (names.PORT_WITNESS,))] if inst.witness_url else []
 
 
 def _pods(tenant: TenantView, component: str) -> list[Manifest]:

@@ -3,7 +3,7 @@
 Reached alike from a change, a child's change, a report, a timer and the resync; never told what changed. A `Ref` names the work.
 """
 
-from folkmoot_operator.reconcile.context import Context, Ref
+from folkmoot_operator.reconcile.context import INSTALLATION, Context, Ref
 from folkmoot_operator.reconcile.dispatch import reconcile
 
-__all__ = ["Context", "Ref", "reconcile"]
+__all__ = ["INSTALLATION", "Context", "Ref", "reconcile"]

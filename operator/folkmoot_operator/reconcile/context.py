@@ -25,7 +25,8 @@ PROMPT_SECONDS: Final = 60.0  # referenced ConfigMaps carry no label of ours, so
 
 
 class Ref(NamedTuple):
-    """One piece of work. `kind` is a kind's name, or `Cancellation` (name: a Session's uid), or `Sweep` (name: a tenant)."""
+    """One piece of work. `kind` is a kind's name, or `Cancellation` (name: a Session's uid), or `Sweep` (name: a tenant), or
+    `Installation` (without a name: there is one)."""
 
     kind: str
     namespace: str
@@ -33,6 +34,9 @@ class Ref(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.namespace}/{self.name}" if self.namespace else f"{self.kind} {self.name}"
+
+
+INSTALLATION: Final = Ref("Installation", "", "")
 
 
 @dataclass

@@ -10,14 +10,14 @@ from folkmoot_core.conditions import summarize
 from folkmoot_core.errors import Conflict, FolkmootError, Unavailable
 from folkmoot_operator.kinds import OWN, Key
 from folkmoot_operator.queue import Again, Retry
-from folkmoot_operator.reconcile import agent, council, gatepolicy, reactions, session, status, tenant
+from folkmoot_operator.reconcile import agent, council, gatepolicy, installation, reactions, session, status, tenant
 from folkmoot_operator.reconcile.context import Context, Ref
 from folkmoot_operator.reconcile.status import News
 
 log = logging.getLogger(__name__)
 _RECONCILERS: Final[dict[str, Callable[[Context, Key], Awaitable[Again]]]] = {
     "Tenant": tenant.reconcile, "Agent": agent.reconcile, "Council": council.reconcile, "GatePolicy": gatepolicy.reconcile,
-    "Session": session.reconcile, "Cancellation": session.cancel, "Sweep": session.sweep,
+    "Session": session.reconcile, "Cancellation": session.cancel, "Sweep": session.sweep, "Installation": installation.reconcile,
 }  # fmt: skip
 _KINDS: Final = {kind.kind: kind for kind in OWN}
 

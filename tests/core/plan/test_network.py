@@ -18,7 +18,7 @@ from folkmoot_core.plan.views import TenantView
 
 Object = dict[str, Any]
 OURS = {"app.kubernetes.io/managed-by": "folkmoot"}
-PORTS = (53, 443, 6379, 8080, 8443, 8444, 8445, 8446)
+PORTS = (53, 443, 6379, 8080, 8443, 8444, 8445, 8446, 8447, 8448)
 
 
 def pod(namespace: str, component: str, agent: str = "", **labels: str) -> tuple[str, Object]:
@@ -37,6 +37,8 @@ PODS: dict[str, tuple[str, Object]] = {
     "impostor": ("folkmoot-acme", {"app.kubernetes.io/component": "core", "folkmoot.dev/tenant": "acme"}),
     "operator": ("folkmoot-system", {"app.kubernetes.io/component": "operator", "app.kubernetes.io/part-of": "folkmoot"}),
     "false operator": ("default", {"app.kubernetes.io/component": "operator", "app.kubernetes.io/part-of": "folkmoot"}),
+    "witness": ("folkmoot-system", {"app.kubernetes.io/component": "witness", "app.kubernetes.io/part-of": "folkmoot"}),
+    "false witness": ("default", {"app.kubernetes.io/component": "witness", "app.kubernetes.io/part-of": "folkmoot"}),
     "dns": ("kube-system", {"k8s-app": "kube-dns"}),
     "models": ("models", {"app": "vllm"}),
     "other core": pod("folkmoot-globex", "core"),
@@ -97,7 +99,7 @@ def allowed(policies: list[Object], direction: str, at: str, other: str, port: i
     return False
 
 
-def test_exactly_the_paths_of_the_table(objects: list[Object]) -> None:
+def paths(objects: list[Object]) -> dict[tuple[str, str], set[int]]:
     policies = [o for o in objects if o["kind"] == "NetworkPolicy"]
     found: dict[tuple[str, str], set[int]] = {}
     for source, target in itertools.permutations(PODS, 2):
@@ -106,7 +108,18 @@ def test_exactly_the_paths_of_the_table(objects: list[Object]) -> None:
         for port in PORTS:
             if allowed(policies, "out", source, target, port) and allowed(policies, "in", target, source, port):
                 found.setdefault((source, target), set()).add(port)
-    assert found == TABLE
+    return found
+
+
+def test_exactly_the_paths_of_the_table(objects: list[Object]) -> None:
+    assert paths(objects) == TABLE
+
+
+def test_the_installations_witness_is_one_path_more(tenant: Callable[..., TenantView], installation: Any) -> None:
+    one = tenant()
+    without = paths([*network.of_tenant(one, installation())])
+    found = paths([*network.of_tenant(one, installation(witness_url="https://folkmoot-witness.folkmoot-system.svc:8447"))])
+    assert found == {**without, ("broker", "witness"): {8447}}
 
 
 def test_every_pod_of_the_namespace_is_denied_first(objects: list[Object]) -> None:

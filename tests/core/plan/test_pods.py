@@ -10,7 +10,7 @@ import pytest
 from folkmoot_core import names
 from folkmoot_core.errors import Invalid
 from folkmoot_core.plan import agent as agent_plan
-from folkmoot_core.plan import broker, quantities
+from folkmoot_core.plan import broker, core, quantities
 from folkmoot_core.plan import tenant as tenant_plan
 from folkmoot_core.plan.types import Installation
 from folkmoot_core.plan.views import AgentView, TenantView
@@ -92,6 +92,20 @@ def test_each_container_holds_the_tokens_of_its_own_paths(objects: list[Object])
         assert all(source["path"] == source["audience"] for source in sources)
         found[name] = {source["audience"] for source in sources}
     assert found == TOKENS
+
+
+def test_a_ledger_must_have_the_installations_witness_where_there_is_one(
+    tenant: Callable[..., TenantView], installation: Callable[..., Installation]
+) -> None:
+    def environments(inst: Installation) -> dict[str, dict[str, str]]:
+        found = core.stateful_set(tenant(), inst)["spec"]["template"]["spec"]["containers"]
+        return {c["name"]: {e["name"]: e.get("value", "") for e in c["env"]} for c in found}
+
+    url = "https://folkmoot-witness.folkmoot-system.svc:8447"
+    without, having = environments(installation()), environments(installation(witness_url=url))
+    assert having["ledger"].pop("FOLKMOOT_WITNESS") == "required"
+    assert having == without
+    assert environments(installation(witness_url=url, witness_key="learnt later")) == environments(installation(witness_url=url))
 
 
 def test_tokens_for_sandboxes_live_as_short_as_the_api_server_allows(objects: list[Object]) -> None:
