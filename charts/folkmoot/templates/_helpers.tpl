@@ -39,6 +39,29 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 
+{{- define "folkmoot.witnessName" -}}
+folkmoot-witness
+{{- end -}}
+
+{{- define "folkmoot.witnessSelectorLabels" -}}
+app.kubernetes.io/name: {{ include "folkmoot.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: witness
+{{- end -}}
+
+{{- /* As the operator's: what tenants' NetworkPolicies know the witness's pods by. */ -}}
+{{- define "folkmoot.witnessPodLabels" -}}
+{{ include "folkmoot.witnessSelectorLabels" . }}
+app.kubernetes.io/part-of: folkmoot
+{{- end -}}
+
+{{- define "folkmoot.witnessLabels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{ include "folkmoot.witnessPodLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end -}}
+
 {{- /* An image's reference: (dict "image" .Values.image "root" $). */ -}}
 {{- define "folkmoot.image" -}}
 {{- $registry := .root.Values.global.imageRegistry | trimSuffix "/" -}}
