@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from folkmoot_cli.cluster import Kubectl
 from folkmoot_core import names
-from folkmoot_core.document import SessionOrder, SessionReport
+from folkmoot_core.document import LogReport, SessionOrder, SessionReport
 from folkmoot_core.errors import Conflict, FolkmootError, Forbidden, Invalid, LimitReached, Missing, Unauthorized, Unavailable
 from folkmoot_core.privacy import Erasure, ErasureRequest, Hold, HoldRequest
 
@@ -37,7 +37,7 @@ _ERRORS: dict[int, type[FolkmootError]] = {
     422: Invalid, 429: LimitReached,
 }  # fmt: skip
 Event = dict[str, Any]
-Shape = TypeVar("Shape", Erasure, Hold)
+Shape = TypeVar("Shape", Erasure, Hold, LogReport)
 
 
 @dataclass
@@ -90,6 +90,18 @@ class Door:
         finally:
             part.unlink(missing_ok=True)
         return size
+
+    def log(self) -> LogReport:
+        """How the log stands."""
+        return _shape(LogReport, self._json("GET", "/v1/log"))
+
+    def rotate(self) -> LogReport:
+        """Exchange the log's keys; how it stands then."""
+        return _shape(LogReport, self._json("POST", "/v1/log/rotate"))
+
+    def anchor(self) -> LogReport:
+        """Have the log timestamped; how it stands then."""
+        return _shape(LogReport, self._json("POST", "/v1/log/anchor"))
 
     def erase(self, request: ErasureRequest) -> Erasure:
         """Have a subject's or a session's content erased; how far it is."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx2
 
-from folkmoot_cli import privacy, sources, verify
+from folkmoot_cli import ledger_control, privacy, sources, verify
 from folkmoot_cli.cluster import Kubectl, find
 from folkmoot_cli.sources import Read, open_source
 from folkmoot_core import names
@@ -34,6 +34,7 @@ def add_parser(subparsers: Any, summary: str) -> None:
     _proof(actions)
     _export(actions)
     _coverage(actions)
+    ledger_control.add_parsers(actions)
     privacy.add_parsers(actions)
 
 

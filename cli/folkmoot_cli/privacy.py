@@ -28,7 +28,7 @@ HOLD_COLUMNS = (("ID", "id"), ("SCOPE", "scope"), ("ON", "on"), ("BY", "by"), ("
 def add_parsers(actions: Any) -> None:
     """`erase` and `hold`."""
     text = "erase the content of a subject or a session for good; entries stay, and nothing opens them any more"
-    erase = _action(actions, "erase", _erase, text)
+    erase = action(actions, "erase", _erase, text)
     whose = erase.add_mutually_exclusive_group(required=True)
     whose.add_argument("--subject", help="spec.subject of the Sessions whose content goes")
     whose.add_argument("--session", metavar="NAME", help="one session, by name or uid")
@@ -36,18 +36,19 @@ def add_parsers(actions: Any) -> None:
     erase.add_argument("--yes", action="store_true", help="do not ask")
     hold = actions.add_parser("hold", help="legal holds: what they are on is not erased and not pruned")
     kinds = hold.add_subparsers(dest="hold_action", required=True, metavar="ACTION")
-    add = _action(kinds, "add", _add, "place a legal hold")
+    add = action(kinds, "add", _add, "place a legal hold")
     on = add.add_mutually_exclusive_group(required=True)
     on.add_argument("--everything", action="store_true", help="on the whole tenant")
     on.add_argument("--subject", help="on a subject")
     on.add_argument("--session", metavar="NAME", help="on one session, by name or uid")
     add.add_argument("--reason", required=True, metavar="TEXT", help="why, on record for ever; name no person in it")
-    _action(kinds, "release", _release, "release a legal hold").add_argument("id")
-    listing = _action(kinds, "list", _list, "list legal holds")
+    action(kinds, "release", _release, "release a legal hold").add_argument("id")
+    listing = action(kinds, "list", _list, "list legal holds")
     listing.add_argument("-o", "--output", choices=FORMATS, default="table")
 
 
-def _action(actions: Any, name: str, act: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+def action(actions: Any, name: str, act: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+    """The parser of something that is asked of a conductor."""
     parser: argparse.ArgumentParser = actions.add_parser(name, help=text, description=text)
     parser.set_defaults(run=act)
     where = parser.add_argument_group("which cluster, which conductor")
@@ -61,7 +62,8 @@ def _action(actions: Any, name: str, act: Callable[[argparse.Namespace], int], t
     return parser
 
 
-def _door(args: argparse.Namespace, accounts: tuple[str, ...]) -> AbstractContextManager[Door]:
+def opened(args: argparse.Namespace, accounts: tuple[str, ...]) -> AbstractContextManager[Door]:
+    """The conductor's door, with a token of one of these accounts."""
     if args.server:
         if not (args.ca and args.token_file):
             raise Invalid("--server also needs --ca and --token-file")
@@ -77,8 +79,8 @@ def _erase(args: argparse.Namespace) -> int:
     if not args.yes and not _agreed(f"Erase all content of {whose}? It cannot be brought back. Type yes: "):
         sys.stderr.write("nothing was erased\n")
         return 1
-    with _door(args, OWNERS) as opened:
-        erasure = opened.erase(request)
+    with opened(args, OWNERS) as there:
+        erasure = there.erase(request)
     sys.stdout.write(_told(erasure))
     return 0 if erasure.state == "done" else 1
 
@@ -102,8 +104,8 @@ def _agreed(question: str) -> bool:
 def _add(args: argparse.Namespace) -> int:
     scope = "tenant" if args.everything else "subject" if args.subject else "session"
     request = _made(HoldRequest, scope=scope, subject=args.subject, session=args.session, reason=args.reason)
-    with _door(args, AUDITORS) as opened:
-        hold = opened.hold(request)
+    with opened(args, AUDITORS) as there:
+        hold = there.hold(request)
     sys.stdout.write(
         f"hold {hold.id} is in force (entry {hold.entry}); release it with: folkmoot ledger hold release {hold.id}\n"
     )
@@ -111,15 +113,15 @@ def _add(args: argparse.Namespace) -> int:
 
 
 def _release(args: argparse.Namespace) -> int:
-    with _door(args, AUDITORS) as opened:
-        hold = opened.release(args.id)
+    with opened(args, AUDITORS) as there:
+        hold = there.release(args.id)
     sys.stdout.write(f"hold {hold.id} is released (entry {hold.released})\n")
     return 0
 
 
 def _list(args: argparse.Namespace) -> int:
-    with _door(args, AUDITORS) as opened:
-        holds = opened.holds()
+    with opened(args, AUDITORS) as there:
+        holds = there.holds()
     whole = [hold.model_dump(mode="json") for hold in holds]
     emit([_row(hold) for hold in holds] if args.output == "table" else whole, HOLD_COLUMNS, args.output)
     return 0

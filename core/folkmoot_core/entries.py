@@ -19,7 +19,7 @@ GENESIS_PREV = "0" * 64  # `prev` of entry 0
 TYPE_PREFIX = "dev.folkmoot.audit."
 
 EntryType = Literal[
-    "log.opened", "log.closed", "log.degraded", "log.frozen", "log.key.rotated", "anchor", "anchor.failed", "retention.pruned",
+    "log.opened", "log.closed", "log.degraded", "log.frozen", "log.control", "log.key.rotated", "anchor", "anchor.failed", "retention.pruned",
     "erasure", "legal.hold", "legal.hold.released", "heartbeat", "config.changed", "identity.bound",
     "session.start", "session.end", "session.cancelled", "task.sent", "task.result",
     "council.plan", "council.vote", "council.decision",

@@ -49,7 +49,7 @@ class Conductor:
     orders: list[dict[str, Any]] = field(default_factory=list)
     resumed: list[str] = field(default_factory=list)
     asked: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
-    """Method, path and body of what was asked about erasure and holds; `told` is answered."""
+    """Method, path and body of what was asked about erasure, holds and the log; `told` is answered."""
     told: dict[str, Any] = field(default_factory=dict)
     port: int = 0
     ca: str = ""
@@ -66,6 +66,8 @@ class Conductor:
                 Route("/v1/erasures", self._privacy, methods=["GET", "POST"]),
                 Route("/v1/holds", self._privacy, methods=["GET", "POST"]),
                 Route("/v1/holds/{id}", self._privacy, methods=["DELETE"]),
+                Route("/v1/log", self._privacy, methods=["GET"]),
+                Route("/v1/log/{act}", self._privacy, methods=["POST"]),
                 Route("/{path:path}", self._file),
             ]
         )
@@ -107,7 +109,7 @@ class Conductor:
                     return
 
     async def _privacy(self, request: Request) -> Response:
-        self.asked.append((request.method, request.url.path, await request.json() if request.method == "POST" else {}))
+        self.asked.append((request.method, request.url.path, json.loads(await request.body() or b"{}")))
         return self._refusal(request) or JSONResponse(self.told)
 
     async def _evidence(self, request: Request) -> Response:

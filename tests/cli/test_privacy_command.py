@@ -1,4 +1,4 @@
-"""`folkmoot ledger erase|hold`: what is asked of the conductor, and what people are told."""
+"""`folkmoot ledger erase|hold|status|rotate|anchor`: what is asked of the conductor, and what people are told."""
 
 from __future__ import annotations
 
@@ -68,6 +68,29 @@ def test_holds(conductor: Any, there: list[str], capsys: pytest.CaptureFixture[s
     assert "until entry 9" in shown
     assert main(["ledger", "hold", "list", "-o", "json", *there]) == 0
     assert [h["released"] for h in json.loads(capsys.readouterr().out)] == [None, 9]
+
+
+REPORT = {"origin": "folkmoot/x", "vkeys": ["folkmoot/x+11223344+AQ=="], "size": 9, "root": "ab" * 32, "entries": 10}
+
+
+def test_the_log_is_asked_after_and_controlled(conductor: Any, there: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    conductor.told = REPORT
+    for word in ("status", "rotate", "anchor"):
+        assert main(["ledger", word, *there]) == 0
+    assert [(method, path) for method, path, _ in conductor.asked] == [
+        ("GET", "/v1/log"), ("POST", "/v1/log/rotate"), ("POST", "/v1/log/anchor")
+    ]  # fmt: skip
+    shown = capsys.readouterr().out
+    assert "10 durable, 9 under the published checkpoint" in shown
+    assert "witnessed   by nobody" in shown
+    conductor.told = {**REPORT, "state": "Frozen", "reason": "ForkDetected", "message": "w1 has cosigned another root"}
+    assert main(["ledger", "status", *there]) == 1
+    assert "Frozen, ForkDetected: w1 has cosigned another root" in capsys.readouterr().out
+    conductor.told = {**REPORT, "anchored": "2026-01-01T00:00:00Z", "anchored_size": 8, "witnessed": ["w1", "w2"]}
+    assert main(["ledger", "status", "-o", "json", *there]) == 0
+    assert json.loads(capsys.readouterr().out)["witnessed"] == ["w1", "w2"]
+    assert main(["ledger", "anchor", *there]) == 0
+    assert "2026-01-01T00:00:00Z over the first 8 entries" in capsys.readouterr().out
 
 
 def test_an_answer_that_does_not_fit_is_a_sentence(conductor: Any, there: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,6 +21,7 @@ from folkmoot_runtime.conductor.agents_door import AgentsDoor
 from folkmoot_runtime.conductor.answers import evidence_answer, reports_answer
 from folkmoot_runtime.conductor.documents import Documents
 from folkmoot_runtime.conductor.evidence import Evidence
+from folkmoot_runtime.conductor.log_door import LogDoor
 from folkmoot_runtime.conductor.people_door import MAX_ORDER, PeopleDoor
 from folkmoot_runtime.conductor.privacy_door import PrivacyDoor
 from folkmoot_runtime.conductor.service import Sessions
@@ -28,9 +29,11 @@ from folkmoot_runtime.conductor.service import Sessions
 MAX_DOCUMENT: Final = 32 * 1024 * 1024
 
 
-def service_door(agents: AgentsDoor, people: PeopleDoor, privacy: PrivacyDoor, ready: Callable[[], bool]) -> Starlette:
+def service_door(
+    agents: AgentsDoor, people: PeopleDoor, privacy: PrivacyDoor, log: LogDoor, ready: Callable[[], bool]
+) -> Starlette:
     """Port 8443."""
-    return web.app([*agents.routes(), *people.routes(), *privacy.routes()], ready=ready)
+    return web.app([*agents.routes(), *people.routes(), *privacy.routes(), *log.routes()], ready=ready)
 
 
 class OperatorDoor:

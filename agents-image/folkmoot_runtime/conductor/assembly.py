@@ -29,6 +29,7 @@ from folkmoot_runtime.conductor.feed import Feed
 from folkmoot_runtime.conductor.holds import Holds
 from folkmoot_runtime.conductor.journal import Journal
 from folkmoot_runtime.conductor.keyring import Keyring
+from folkmoot_runtime.conductor.log_door import LogDoor
 from folkmoot_runtime.conductor.mail import Mail
 from folkmoot_runtime.conductor.notary import Ledger, Notary
 from folkmoot_runtime.conductor.people_door import PeopleDoor
@@ -154,7 +155,8 @@ class Conductor:
             callers, self.sessions, self.documents, self.artefacts, self.store, self.presence, self.reporter, self._peers.endpoints
         )  # fmt: skip
         people = PeopleDoor(callers, self.sessions, self.store, self.feed, self._evidence)
-        return service_door(agents, people, PrivacyDoor(callers, self.erasures, self.holds), self.ready)
+        privacy = PrivacyDoor(callers, self.erasures, self.holds)
+        return service_door(agents, people, privacy, LogDoor(callers, self.notary), self.ready)
 
     def _keys_context(self) -> str:
         """What data keys are bound to while the log's origin is not known."""

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, Protocol
 
 from folkmoot_core import sealing
 from folkmoot_core.canonical import commit
-from folkmoot_core.document import TenantDocument
+from folkmoot_core.document import LogReport, TenantDocument
 from folkmoot_core.entries import Actor, EntryRequest, EntryType, Payload, Receipt, new_entry
 from folkmoot_core.errors import Forbidden, LimitReached, Unauthorized, Unavailable
 from folkmoot_runtime.conductor import rows
@@ -36,6 +36,12 @@ class Ledger(Protocol):
     async def close_log(self) -> int: ...
 
     async def read(self, path: str) -> bytes | None: ...
+
+    async def status(self) -> LogReport: ...
+
+    async def rotate(self) -> str: ...
+
+    async def anchor(self) -> LogReport: ...
 
     async def aclose(self) -> None: ...
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from folkmoot_core.document import Report
+from folkmoot_core.document import LogReport, Report
 from folkmoot_core.entries import EntryRequest, Producer, Receipt
 from folkmoot_core.errors import FolkmootError, Unavailable
 from folkmoot_core.messages import WorkspaceManifest
@@ -48,6 +48,19 @@ class MemoryLedger:
         """See `LedgerClient.read`."""
         await self.log.publish()
         return await self.log.read(path)
+
+    async def status(self) -> LogReport:
+        """See `LedgerClient.status`."""
+        return self.log.status()
+
+    async def rotate(self) -> str:
+        """See `LedgerClient.rotate`."""
+        return await self.log.rotate()
+
+    async def anchor(self) -> LogReport:
+        """See `LedgerClient.anchor`."""
+        await self.log.anchor()
+        return self.log.status()
 
     async def aclose(self) -> None:
         """Nothing to close."""

@@ -15,6 +15,7 @@ from typing import Protocol
 import httpx2
 
 from folkmoot_core import errors
+from folkmoot_core.document import LogReport
 from folkmoot_core.entries import EntryRequest, Receipt, new_entry
 from folkmoot_runtime.trust import Trust
 
@@ -70,6 +71,21 @@ class LedgerClient:
         except errors.Missing:
             return None
 
+    async def status(self) -> LogReport:
+        """How the log stands. This and what follows is the conductor's right alone."""
+        return _log_report(await self._attempts("GET", "/v1/status", None))
+
+    async def rotate(self) -> str:
+        """Exchange the log's keys; the new vkey. Asked once: what is not answered may have been done (`status` says)."""
+        try:
+            return str(json.loads(await self._once_in_time("/v1/rotate"))["vkey"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise errors.Unavailable("the ledger answered a change of its keys with something else than a key") from error
+
+    async def anchor(self) -> LogReport:
+        """Have the log timestamped now; how it stands then."""
+        return _log_report(await self._once_in_time("/v1/anchor"))
+
     async def aclose(self) -> None:
         """Close the connections."""
         if self._client is not None:
@@ -94,6 +110,13 @@ class LedgerClient:
         except TimeoutError:
             detail = f"; last: {last.message}" if last else ""
             raise errors.Unavailable(f"ledger {self._url} gave no receipt within {self._timeout:g} s{detail}") from last
+
+    async def _once_in_time(self, path: str) -> bytes:
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self._once("POST", path, b"{}")
+        except TimeoutError as error:
+            raise errors.Unavailable(f"ledger {self._url} did not answer within {self._timeout:g} s") from error
 
     async def _once(self, method: str, path: str, body: bytes | None) -> bytes:
         headers = {"Content-Type": "application/json"} if body is not None else {}
@@ -133,6 +156,13 @@ def _receipts(answer: bytes, *, single: bool) -> list[Receipt]:
         return [Receipt.model_validate(item) for item in ([value] if single else value["receipts"])]
     except (ValueError, KeyError, TypeError) as error:  # pydantic's ValidationError is a ValueError
         raise errors.Unavailable("the ledger answered with something else than a receipt") from error
+
+
+def _log_report(answer: bytes) -> LogReport:
+    try:
+        return LogReport.model_validate_json(answer)
+    except ValueError as error:
+        raise errors.Unavailable("the ledger said of its log what this process does not understand") from error
 
 
 _BY_STATUS: dict[int, type[errors.FolkmootError]] = {

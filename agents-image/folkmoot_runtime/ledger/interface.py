@@ -28,7 +28,7 @@ SPOKEN_BY: Final[Mapping[str, frozenset[EntryType]]] = {
     "core/router": frozenset({"bus.resent", "bus.dead", "bus.refused"}),
     "core/conductor": frozenset(
         {
-            "evidence.exported", "erasure", "legal.hold", "legal.hold.released", "config.changed", "session.start", "session.end", "session.cancelled", "task.sent", "task.result",
+            "log.control", "evidence.exported", "erasure", "legal.hold", "legal.hold.released", "config.changed", "session.start", "session.end", "session.cancelled", "task.sent", "task.result",
             "council.plan", "council.vote", "council.decision",
             "gate.submission", "gate.probe", "gate.check", "gate.review", "gate.verdict",
         }

@@ -5,13 +5,15 @@ It passes the same contract tests as `log.Log`. Its key is made from a fixed see
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Sequence
+from typing import Literal
 
-from folkmoot_core.document import AuditEntry
+from folkmoot_core.document import AuditEntry, LogReport
 from folkmoot_core.entries import EntryRequest, EntryType, Producer, Receipt, rfc3339
 from folkmoot_core.errors import Conflict
-from folkmoot_core.ledger import bundle, retention, tiles
+from folkmoot_core.ledger import bundle, retention, rotation, tiles
 from folkmoot_core.ledger.checkpoint import Checkpoint
 from folkmoot_core.ledger.envelope import Prepared, prepare
 from folkmoot_core.ledger.sequence import Sequence as State
@@ -103,6 +105,29 @@ class MemoryLog:
             self._sealed = True
         self._publish()
         return self.size
+
+    async def rotate(self) -> str:
+        """See `control.Controlled.rotate`."""
+        fresh = LogKeys.of(self.origin, hashlib.sha512(self._keys.secret).digest())
+        vkey, mldsa = fresh.vkeys()
+        statement = rotation.make(self._keys.ed25519, fresh.ed25519, [fresh.ed25519.verifier(), fresh.mldsa.verifier()]).decode()
+        data = {"previous": self.vkey, "vkey": vkey, "mldsa": mldsa, "statement": statement}
+        self._write([own(fresh.rotation_id(), "log.key.rotated", self.origin, now=self._clock(), **data)])
+        self._keys = fresh
+        self._publish()
+        return vkey
+
+    async def anchor(self) -> None:
+        """See `control.Controlled.anchor`: nobody is there to be asked for a timestamp."""
+        self._publish()
+
+    def status(self) -> LogReport:
+        """See `control.Controlled.status`."""
+        state: Literal["Open", "Closed"] = "Closed" if self._sealed else "Open"
+        return LogReport(
+            origin=self.origin, vkeys=self._keys.vkeys(), size=self._published_size, entries=self.size, state=state,
+            root=self._state.rows.root(self._published_size).hex(),
+        )  # fmt: skip
 
     async def aclose(self) -> None:
         """Nothing to let go of."""

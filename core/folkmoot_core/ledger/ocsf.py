@@ -64,6 +64,7 @@ KINDS: Final[dict[str, Mapping]] = {
     "log.closed": Mapping(LIFECYCLE, 4, "Stop"),
     "log.degraded": Mapping(LIFECYCLE, OTHER, "Other", HIGH),
     "log.frozen": Mapping(LIFECYCLE, OTHER, "Other", CRITICAL),
+    "log.control": Mapping(API, OTHER, "Other"),
     "heartbeat": Mapping(LIFECYCLE, OTHER, "Other"),
     "log.key.rotated": Mapping(ENTITY, 3, "Update", entity="log signing key"),
     "config.changed": Mapping(ENTITY, 3, "Update", entity="tenant document"),

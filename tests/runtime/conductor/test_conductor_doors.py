@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from folkmoot_core import names
 from folkmoot_core.canonical import commit, digest
 from folkmoot_core.document import TenantDocument
+from folkmoot_core.errors import Unavailable
 from folkmoot_core.workspace import StepRecord
 
 pytestmark = pytest.mark.looptime
@@ -358,3 +359,42 @@ async def test_the_evidence_is_a_tar_that_opens_every_commitment(world: Any, mak
     for opening in openings:
         content = files["artifacts/" + opening["digest"].removeprefix("sha256:")]
         assert commit(bytes.fromhex(opening["salt"]), content) == opening["commit"]
+
+
+# -- the log ------------------------------------------------------------------------------------------------------------
+
+
+async def test_the_log_is_controlled_on_record(world: Any) -> None:
+    async with doors(world) as (_, people, _):
+        before = (await people.get("/v1/log", headers=as_(world, "folkmoot-auditor"))).json()
+        rotated = (await people.post("/v1/log/rotate", headers=as_(world, "folkmoot-owner"))).json()
+        anchored = await people.post("/v1/log/anchor", headers=as_(world, "folkmoot-auditor"))
+        assert rotated["vkeys"] != before["vkeys"]
+        assert (anchored.status_code, anchored.json()["size"]) == (200, anchored.json()["entries"])
+    asked = [entry for entry in world.ledger.entries.values() if entry.type == "log.control"]
+    assert [(entry.data, entry.actor.kind) for entry in asked] == [
+        ({"act": "rotate", "by": "folkmoot-owner"}, "human"), ({"act": "anchor", "by": "folkmoot-auditor"}, "human")
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("account", "method", "path"),
+    [
+        ("folkmoot-auditor", "POST", "rotate"), ("folkmoot-viewer", "POST", "rotate"), ("folkmoot-viewer", "POST", "anchor"),
+        ("folkmoot-viewer", "GET", ""), ("folkmoot-agent-ana", "POST", "anchor"),
+    ],
+)  # fmt: skip
+async def test_who_may_not_control_the_log_leaves_no_entry(world: Any, account: str, method: str, path: str) -> None:
+    async with doors(world) as (_, people, _):
+        answer = await people.request(method, f"/v1/log/{path}".rstrip("/"), headers=as_(world, account))
+        assert answer.status_code == 403
+    assert not [entry for entry in world.ledger.entries.values() if entry.type == "log.control"]
+
+
+async def test_without_a_receipt_nothing_is_exchanged(world: Any) -> None:
+    async with doors(world) as (_, people, _):
+        vkey = world.ledger.log.vkey
+        world.ledger.failing = Unavailable("away")
+        answer = await people.post("/v1/log/rotate", headers=as_(world, "folkmoot-owner"))
+        assert (answer.status_code, "nothing is done" in answer.json()["detail"]) == (503, True)
+        assert world.ledger.log.vkey == vkey

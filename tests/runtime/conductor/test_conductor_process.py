@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -20,9 +21,12 @@ import pytest
 
 from folkmoot_cli.dev.issuer import Issuer
 from folkmoot_cli.dev.stand_in import StandIn
+from folkmoot_cli.main import main
 from folkmoot_core import names
 from folkmoot_runtime import web
 from folkmoot_runtime.conductor.__main__ import _endpoints, _number
+from folkmoot_runtime.ledger.client import LedgerClient
+from folkmoot_runtime.ledger.export import write_directory
 
 NAMESPACE = "folkmoot-acme"
 
@@ -42,6 +46,27 @@ class Installation:
     service: int
     operator: int
     env: dict[str, str]
+
+    @asynccontextmanager
+    async def ledger(self) -> AsyncIterator[LedgerClient]:
+        """The tenant's ledger process, which takes the conductor's word at the socket that the conductor is told of."""
+        path = self.directory / "none.sock"
+        env = {
+            **self.env, "FOLKMOOT_DATA": f"{self.directory}/log", "FOLKMOOT_RUN": f"{self.directory}/run-ledger",
+            "FOLKMOOT_PORT": str(free_port()), "FOLKMOOT_LEDGER_SOCKETS": f"{path}=core/conductor",
+        }  # fmt: skip
+        started = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "folkmoot_runtime.ledger", env=env,
+            stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+        client = LedgerClient(f"unix://{path}", None, None, 60)
+        try:
+            await client.status()
+            yield client
+        finally:
+            await client.aclose()
+            started.kill()
+            await started.wait()
 
     @asynccontextmanager
     async def process(self) -> AsyncIterator[asyncio.subprocess.Process]:
@@ -141,6 +166,37 @@ async def test_the_operators_door_admits_the_operators_certificate_alone(install
                     await client.get(url)
         async with installation.client(installation.stand_in.client_context(installation.directory)) as client:
             assert (await client.get(url)).status_code == 200
+
+
+async def test_people_control_the_log_through_the_conductor(
+    installation: Installation, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """`folkmoot ledger status|rotate|anchor` at a real conductor beside a real ledger, and what `folkmoot verify` then says."""
+    (tmp_path / "ca.pem").write_text(installation.stand_in.authority.pem())
+    there = ["--server", f"https://127.0.0.1:{installation.service}", "--ca", f"{tmp_path}/ca.pem"]
+    there += ["--token-file", f"{tmp_path}/owner/{names.AUDIENCE_CONDUCTOR}"]
+
+    async def said(*words: str) -> str:
+        assert await asyncio.to_thread(main, [*words]) == 0
+        return capsys.readouterr().out
+
+    async with installation.ledger() as ledger, installation.process():
+        before = json.loads(await said("ledger", "status", "-o", "json", *there))
+        rotated = json.loads(await said("ledger", "rotate", "-o", "json", *there))
+        assert before["vkeys"] != rotated["vkeys"]
+        assert "state       Open" in await said("ledger", "anchor", *there)
+        await until_published(ledger)
+        await write_directory(ledger.read, tmp_path / "copy")
+    verified = json.loads(await said("verify", f"{tmp_path}/copy", "--key", before["vkeys"][0], "-o", "json"))
+    assert (verified["types"]["log.control"], verified["types"]["log.key.rotated"]) == (2, 1)
+    shown = await said("ledger", "search", "--source", f"{tmp_path}/copy", "--type", "log.control", "-o", "json")
+    assert [json.loads(line)["entry"]["data"]["act"] for line in shown.splitlines()] == ["rotate", "anchor"]
+
+
+async def until_published(ledger: LedgerClient) -> None:
+    async with asyncio.timeout(30):
+        while (report := await ledger.status()).size < report.entries:
+            await asyncio.sleep(0.05)
 
 
 def test_wrong_environments_are_refused_with_a_sentence() -> None:
