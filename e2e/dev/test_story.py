@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from devrun import DEMO, Run
 
@@ -10,14 +12,17 @@ from folkmoot_cli.main import main
 FILES = (DEMO / "manifests.yaml", DEMO / "sessions.yaml")
 
 
-async def test_a_patch_is_decided_and_the_decision_verifies_offline(run: Run, tmp_path):
+async def test_a_patch_is_decided_and_the_decision_verifies_offline(run: Run, tmp_path, capsys):
     await run.go(*FILES, arguments=("--export", str(tmp_path)))
     assert run.code == 0, run.text
     assert "tests/test_discount.py:13: test-deleted" in run.text
     assert "acme/fix-discount: Succeeded, gate Approved at submission 2, votes 2:1" in run.text
     assert "globex/greet: Succeeded" in run.text
     for tenant in ("acme", "globex"):
-        assert main(["verify", str(tmp_path / f"{tenant}.tar")]) == 0
+        assert main(["verify", str(tmp_path / f"{tenant}.tar"), "-o", "json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert any(signer.startswith("folkmoot-witness/") for signer in found["signers"])
+        assert next(check["says"] for check in found["checks"] if check["name"] == "witnesses").endswith("is met (cluster)")
     counts = await run.counts()
     assert counts["unmatched"] == 0
     assert max(counts["by_request"].values()) == 1

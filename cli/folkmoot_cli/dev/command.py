@@ -14,14 +14,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import httpx2
 import uvicorn
 
 from folkmoot_cli import events as lines
-from folkmoot_cli.dev import follow, world
+from folkmoot_cli.dev import follow, witness, world
 from folkmoot_cli.dev.issuer import ISSUER, REFRESH, Issuer
 from folkmoot_cli.dev.layout import LOOPBACK, Layout
 from folkmoot_cli.dev.machine import free_ports, isolation
@@ -97,11 +97,14 @@ class _Dev:
         self._stand_in = StandIn(self._issuer)
         self._processes = Processes(root / "logs")
         self._operator_url = f"https://{LOOPBACK}:{free_ports(['endpoint'])['endpoint']}"
+        self._witness = witness.Witness(root / witness.TENANT, root / "trust", self._operator_url, free_ports(witness.DOORS))
+        self._witness_key = ""  # as in a cluster: empty until it was asked
         self._tenants: list[_Tenant] = []
 
     async def run(self) -> int:
         started = time.monotonic()
         self._stand_in.write_trust(self._root / "trust")
+        self._project_witness()
         self._tenants = [self._tenant(view.name) for view in self._world.tenants]
         self._say_isolation()
         stop = asyncio.Event()
@@ -124,11 +127,16 @@ class _Dev:
     async def _work(self, started: float, stop: asyncio.Event) -> int:
         operator = self._stand_in.client_context(self._root)
         async with httpx2.AsyncClient(verify=operator, timeout=httpx2.Timeout(30, read=None)) as client:
+            self._processes.start(self._witness.spec())
             for tenant in self._tenants:
                 for spec in tenant.layout.specs():
                     self._processes.start(spec)
+            await self._wait_for(client, f"{witness.TENANT}/{witness.NAME}", self._witness.url)
+            self._witness_key = await self._witness.key(client)
             for tenant in self._tenants:
                 await self._ready(client, tenant)
+                log = await witness.reported(tenant.layout.ledger_socket("conductor"))
+                await self._witness.register(client, tenant.document.tenant_uid, log)
                 await self._put_document(client, tenant)
             _say(f"up after {time.monotonic() - started:.1f} s; logs in {self._root}/logs")
             await asyncio.gather(*(self._sessions(client, tenant) for tenant in self._tenants))
@@ -139,13 +147,17 @@ class _Dev:
                 await self._export(client)
         return self._summary()
 
-    def _tenant(self, name: str) -> _Tenant:
+    def _document(self, name: str) -> TenantDocument:
         view = next(t for t in self._world.tenants if t.name == name)
-        mine = [a for a in self._world.agents if a.meta.namespace == view.namespace]
-        document = plan_document.document(
-            view, mine, [c for c in self._world.councils if c.meta.namespace == view.namespace],
+        return plan_document.document(
+            view, [a for a in self._world.agents if a.meta.namespace == view.namespace],
+            [c for c in self._world.councils if c.meta.namespace == view.namespace],
             [g for g in self._world.gates if g.meta.namespace == view.namespace], self._prompts(view.namespace), self._installation(),
         )  # fmt: skip
+
+    def _tenant(self, name: str) -> _Tenant:
+        document = self._document(name)
+        mine = [a for a in self._world.agents if a.meta.namespace == document.namespace]
         missing = sorted({a.name for a in mine} - {a.name for a in document.agents})
         if missing:
             raise Invalid(
@@ -188,7 +200,7 @@ class _Dev:
         return Installation(
             system_namespace=names.SYSTEM_NAMESPACE, federation=self._args.federation, operator_service_url=self._operator_url,
             operator_image="", runtime_image="", issuer=ISSUER, jwks=self._issuer.jwks(),
-            ca_bundle=self._stand_in.authority.pem(), version="dev",
+            ca_bundle=self._stand_in.authority.pem(), version="dev", witness_url=self._witness.url, witness_key=self._witness_key,
         )  # fmt: skip
 
     async def _endpoint(self) -> None:
@@ -202,28 +214,32 @@ class _Dev:
     async def _refresh_tokens(self) -> None:
         while True:
             await asyncio.sleep(REFRESH)
+            self._project_witness()
             for tenant in self._tenants:
                 for account, audiences in tenant.layout.accounts():
                     self._issuer.project(tenant.layout.tokens(account), tenant.document.namespace, account, audiences, account)
 
+    def _project_witness(self) -> None:
+        self._issuer.project(self._witness.tokens, names.SYSTEM_NAMESPACE, names.SA_WITNESS, witness.AUDIENCES, witness.NAME)
+
     async def _ready(self, client: httpx2.AsyncClient, tenant: _Tenant) -> None:
         for door in ("conductor", "ledger", "router", "broker"):
-            await self._wait_for(client, tenant, door)
+            await self._wait_for(client, f"{tenant.document.tenant}/{door}", tenant.layout.url(door))
 
-    async def _wait_for(self, client: httpx2.AsyncClient, tenant: _Tenant, door: str) -> None:
+    async def _wait_for(self, client: httpx2.AsyncClient, name: str, url: str) -> None:
         deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline:
             with contextlib.suppress(httpx2.TransportError, ssl.SSLError):
-                if (await client.get(f"{tenant.layout.url(door)}/readyz")).status_code == 200:
+                if (await client.get(f"{url}/readyz")).status_code == 200:
                     return
             await asyncio.sleep(POLL_SECONDS)
-        name = f"{tenant.document.tenant}/{door}"
         tail = _tail(self._processes.log(name))
         raise Unavailable(
             f"{name} did not become ready within {READY_SECONDS:.0f} s; its log ({self._processes.log(name)}) ends:\n{tail}"
         )
 
     async def _put_document(self, client: httpx2.AsyncClient, tenant: _Tenant) -> None:
+        tenant.layout = replace(tenant.layout, document=self._document(tenant.document.tenant))  # the witness's key is known now
         url = f"{tenant.layout.url('operator-door')}/operator/v1/document"
         answer = await client.put(url, content=tenant.document.model_dump_json(by_alias=True))
         if answer.is_error:

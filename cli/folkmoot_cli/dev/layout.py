@@ -84,12 +84,12 @@ class Layout:
         return self._spec("bus", "folkmoot_runtime.bus.server", names.SA_CORE, {})
 
     def _router(self) -> ProcessSpec:
-        env = {"FOLKMOOT_PORT": str(self.ports["router"]), "FOLKMOOT_LEDGER_URL": f"unix://{self._ledger_socket('router')}"}
+        env = {"FOLKMOOT_PORT": str(self.ports["router"]), "FOLKMOOT_LEDGER_URL": f"unix://{self.ledger_socket('router')}"}
         return self._spec("router", "folkmoot_runtime.bus", names.SA_CORE, env, shared_run="bus")
 
     def _ledger(self) -> ProcessSpec:
-        sockets = ",".join(f"{self._ledger_socket(p)}=core/{p}" for p in ("conductor", "router"))
-        env = {"FOLKMOOT_PORT": str(self.ports["ledger"]), "FOLKMOOT_LEDGER_SOCKETS": sockets}
+        sockets = ",".join(f"{self.ledger_socket(p)}=core/{p}" for p in ("conductor", "router"))
+        env = {"FOLKMOOT_PORT": str(self.ports["ledger"]), "FOLKMOOT_LEDGER_SOCKETS": sockets, "FOLKMOOT_WITNESS": "required"}
         return self._spec("ledger", "folkmoot_runtime.ledger", names.SA_CORE, env)
 
     def _conductor(self) -> ProcessSpec:
@@ -98,7 +98,7 @@ class Layout:
         )
         env = {
             "FOLKMOOT_PORT": str(self.ports["conductor"]), "FOLKMOOT_OPERATOR_PORT": str(self.ports["operator-door"]),
-            "FOLKMOOT_LEDGER_URL": f"unix://{self._ledger_socket('conductor')}", "FOLKMOOT_SANDBOX_URL": self.url("sandbox-checks"),
+            "FOLKMOOT_LEDGER_URL": f"unix://{self.ledger_socket('conductor')}", "FOLKMOOT_SANDBOX_URL": self.url("sandbox-checks"),
             "FOLKMOOT_SANDBOX_ENDPOINTS": endpoints,
         }  # fmt: skip
         return self._spec("conductor", "folkmoot_runtime.conductor", names.SA_CORE, env)
@@ -131,5 +131,6 @@ class Layout:
         # A sandbox has no ServiceAccount: its token directory stays empty.
         return self._spec(name, "folkmoot_runtime.sandbox", "nobody", env)
 
-    def _ledger_socket(self, producer: str) -> Path:
+    def ledger_socket(self, producer: str) -> Path:
+        """Unix socket over which one of the core's processes speaks to the ledger."""
         return self.root / f"ledger-{producer}.sock"
