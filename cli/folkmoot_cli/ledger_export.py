@@ -25,7 +25,7 @@ from folkmoot_cli.openings import ERASED, INSIDE
 from folkmoot_cli.otlp import Otlp
 from folkmoot_cli.sources import Read, open_source, read_file
 from folkmoot_core.errors import Invalid, Missing
-from folkmoot_core.ledger import export, ocsf, tiles
+from folkmoot_core.ledger import anchor, export, ocsf, tiles
 from folkmoot_core.ledger.audit import Verified
 from folkmoot_core.ledger.findings import Report
 
@@ -84,14 +84,17 @@ def _directory(read: Read, found: Verified, target: Path) -> int:
         sums.append(f"{hashlib.sha256(data).hexdigest()}  {path}\n")
 
     try:
-        anchored = sorted(export.anchor_files((entry.facts for _, entry in found.anchors)))
-        for path in [*export.BESIDE, *anchored, *_artifacts(read), *tiles.paths_of(point.size)]:
+        stamps = export.stamps_of((entry.facts for _, entry in found.anchors), read(anchor.CLOSING))
+        anchored = sorted({path for stamp in stamps for path in stamp.paths()})
+        there = set()
+        for path in [*export.BESIDE, anchor.CLOSING, *anchored, *_artifacts(read), *tiles.paths_of(point.size)]:
             data = read(path)
             if data is not None:
+                there.add(path)
                 write(path, data)
             elif path in (tiles.CHECKPOINT, tiles.VKEY):
                 raise Missing(f"the source has no {path}")
-        write(tiles.README, export.readme(anchored).encode())
+        write(tiles.README, export.readme(stamp for stamp in stamps if there.issuperset(stamp.paths())).encode())
         (target / SUMS).write_text("".join(sorted(sums, key=lambda one: one[66:])))
     except OSError as error:
         raise Invalid(f"cannot write below {target}: {error.strerror or error}") from error

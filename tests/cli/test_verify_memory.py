@@ -14,7 +14,6 @@ from folkmoot_cli import state, workers
 from folkmoot_cli.main import main
 from folkmoot_cli.sources import open_source
 from folkmoot_core.errors import Invalid
-from folkmoot_core.ledger import timestamp
 from folkmoot_core.ledger.audit import Trust, verify_log
 from folkmoot_core.ledger.policy import Log, Policy
 
@@ -107,10 +106,10 @@ def test_a_policy_file(log: TestLog, tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_pinned_authorities(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log, authority = TestLog(), timestamps.forger()
     signed = log.publish().files["checkpoint"]
-    query = timestamp.query(signed, 5)
-    log.add("anchor", by="core/ledger", data={"size": 1, "authority": "honest"})
-    log.publish().files |= {"checkpoints/1": signed, "anchors/1.honest.tsr": timestamps.respond(authority, query),
-                            "anchors/1.honest.tsq": query}  # fmt: skip
+    stamp, files = timestamps.stamped(authority, signed)
+    del files[stamp.pem]
+    log.add("anchor", by="core/ledger", data=stamp.data())
+    log.publish().files |= files
     pem, other = tmp_path / "tsa.pem", tmp_path / "other.pem"
     pem.write_text(timestamps.pem(authority.chain))
     other.write_text(timestamps.pem(timestamps.rogue().chain))

@@ -6,6 +6,7 @@ same parts: certificates with a wrong purpose or lifetime, foreign roots embedde
 
 from __future__ import annotations
 
+import base64
 import functools
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -19,7 +20,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID as Usage
 
-from folkmoot_core.ledger import timestamp
+from folkmoot_core.ledger import anchor, timestamp
+from folkmoot_core.ledger.anchor import Stamp
 from folkmoot_core.ledger.timestamp_token import response_type
 
 NOW = datetime(2026, 11, 27, 12, 0, 0, tzinfo=UTC)
@@ -169,3 +171,16 @@ def pem(certificates: tuple[x509.Certificate, ...]) -> str:
 def read_pinned(certificates: tuple[x509.Certificate, ...]) -> timestamp.Authority:
     """Pinned the way the product does it."""
     return timestamp.read_authority("acme", pem(certificates))
+
+
+def stamped(
+    signer: Any, signed: bytes, name: str = "honest", nonce: int = NONCE, now: datetime = NOW
+) -> tuple[Stamp, dict[str, bytes]]:
+    """An archived checkpoint timestamped: what the entry about it says, and the files."""
+    asked = timestamp.query(signed, nonce)
+    response, certificates = respond(signer, asked, now), pem(signer.chain).encode()
+    body = signed.decode().split("\n")
+    size, root = int(body[1]), base64.b64decode(body[2]).hex()
+    digests = anchor.digest_of(response), anchor.digest_of(certificates)
+    stamp = Stamp(size, root, name, *digests, f"{now:%Y-%m-%dT%H:%M:%SZ}", signer.policy)
+    return stamp, dict(zip(stamp.paths(), (signed, response, asked, certificates), strict=True))

@@ -8,13 +8,15 @@ and written last, because it promises what came before it.
 from __future__ import annotations
 
 import json
-import re
 import tarfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
+from datetime import datetime
 from typing import Any
 
 from folkmoot_core.errors import Invalid, Unavailable
-from folkmoot_core.ledger import bundle, checkpoint, tiles
+from folkmoot_core.ledger import anchor, bundle, checkpoint, tiles
+from folkmoot_core.ledger.anchor import Stamp
 
 Reader = Callable[[str], Awaitable[bytes | None]]
 BLOCK = 512
@@ -32,7 +34,8 @@ README = """The audit log of one Folkmoot tenant, as C2SP tlog-tiles. Nothing he
   policy           the log's keys and its witnesses (C2SP tlog-policy), as the log itself names them
   tile/            Merkle tree tiles and entry bundles (C2SP tlog-tiles); each entry is one line of canonical JSON
   checkpoints/     signed checkpoints that were timestamped, by size
-  anchors/         RFC 3161 responses (.tsr) over these, the queries (.tsq), and the authorities' certificates (.pem)
+  anchors/         RFC 3161 responses (.tsr) over these, the queries (.tsq), the authorities' certificates (.pem), named after the
+                   beginning of their SHA-256, and those over a closed log's end, which no entry can name (closing.json)
   artifacts/       content by SHA-256; openings.jsonl: salts that open the commitments; erased.jsonl: what was erased
   SHA256SUMS       of every file but itself
 
@@ -57,36 +60,37 @@ many bytes. The SHA-256 of a zero byte and an entry is its leaf hash: 32 bytes o
 number, and the "prev" of the entry after it.
 """
 _NO_TIMES = """this log has no timestamps by a third party; its times are the cluster's own."""
-_TIMES = """each line checks one timestamp over an archived checkpoint. An authority's .pem begins with its own
+_TIMES = """each line checks one timestamp over an archived checkpoint, as of the time that it names: an
+authority's certificate may have expired since, and what it signed before stays good. An authority's .pem begins with its own
 certificate and ends with its root: compare them with ones you got from the authority.
 
 %s"""
-_AUTHORITY = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 _ANCHOR = b'"dev.folkmoot.audit.anchor.v1"'
 MAX_COMMANDS = 10
 
 
-def readme(anchored: Collection[str] = ()) -> str:
-    """The page of an export with these anchor files."""
-    responses = sorted(
-        (path for path in anchored if path.endswith(".tsr")), key=lambda path: int(path.split("/")[1].split(".")[0])
-    )
-    commands = []
-    for path in responses[-MAX_COMMANDS:]:
-        size, authority, _ = path.removeprefix("anchors/").split(".")
-        pem = f"anchors/{authority}.pem"
-        commands.append(f"  openssl ts -verify -data checkpoints/{size} -in {path} -CAfile {pem} -untrusted {pem}\n")
-    return README % (_TIMES % "".join(commands).rstrip("\n") if commands else _NO_TIMES)
+def readme(stamps: Iterable[Stamp] = ()) -> str:
+    """The page of an export with the files of these timestamps."""
+    newest = sorted(stamps, key=lambda stamp: (stamp.size, stamp.authority))[-MAX_COMMANDS:]
+    return README % (_TIMES % "\n".join(_command(stamp) for stamp in newest) if newest else _NO_TIMES)
 
 
-def anchor_files(anchors: Iterable[Mapping[str, Any]]) -> set[str]:
-    """The files that entries about timestamps (their `data`) promise. Names are made from checked parts alone."""
-    found: set[str] = set()
+def _command(stamp: Stamp) -> str:
+    """Times are whole seconds for OpenSSL; one that begins in the middle of a second is as good as that second."""
+    seconds = int(datetime.fromisoformat(stamp.time).timestamp())
+    certificates = f"-CAfile {stamp.pem} -untrusted {stamp.pem} -attime {seconds}"
+    return f"  openssl ts -verify -data {stamp.checkpoint} -in {stamp.response} {certificates}"
+
+
+def stamps_of(anchors: Iterable[Mapping[str, Any]], closing: bytes | None) -> list[Stamp]:
+    """The timestamps that entries (their `data`) and the file `anchor.CLOSING` promise. What is none promises nothing: it is
+    refused where the log is verified."""
+    found: list[Stamp] = []
     for data in anchors:
-        size, authority = data.get("size"), data.get("authority")
-        if isinstance(size, int) and size >= 0 and isinstance(authority, str) and _AUTHORITY.fullmatch(authority):
-            stem = f"anchors/{size}.{authority}"
-            found |= {f"checkpoints/{size}", f"{stem}.tsr", f"{stem}.tsq", f"anchors/{authority}.pem"}
+        with suppress(Invalid):
+            found.append(anchor.read(data))
+    with suppress(Invalid):
+        found += anchor.read_closing(closing)
     return found
 
 
@@ -109,11 +113,13 @@ async def members(read: Reader) -> AsyncIterator[tuple[str, bytes]]:
             yield path, data
         elif not (pruned and is_bundle and "." not in path):
             raise Unavailable(f"the log's checkpoint promises {path}, which its reader does not have")
-    anchored = sorted(anchor_files(anchors))
-    for path in (*BESIDE, *anchored):
-        if (data := await read(path)) is not None:
+    closing = await read(anchor.CLOSING)
+    promised, there = stamps_of(anchors, closing), set[str]()
+    for path in (*BESIDE, anchor.CLOSING, *sorted({path for stamp in promised for path in stamp.paths()})):
+        if (data := closing if path == anchor.CLOSING else await read(path)) is not None:
+            there.add(path)
             yield path, data
-    yield tiles.README, readme(anchored).encode()
+    yield tiles.README, readme(stamp for stamp in promised if there.issuperset(stamp.paths())).encode()
     yield tiles.CHECKPOINT, signed
 
 

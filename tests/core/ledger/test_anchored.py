@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
-from hashlib import sha256
 from typing import Any
 
 import pytest
 import timestamps
 from logs import ORIGIN, TestLog, seeded
+from timestamps import Leaf
 
-from folkmoot_core.ledger import anchored, tiles, timestamp
+from folkmoot_core.ledger import anchor, anchored, tiles, timestamp
+from folkmoot_core.ledger.anchor import Stamp
 from folkmoot_core.ledger.anchored import check_anchors
 from folkmoot_core.ledger.audit import verify_log
 from folkmoot_core.ledger.checkpoint import Checkpoint
@@ -21,7 +23,6 @@ from folkmoot_core.ledger.tiles import Rows
 from folkmoot_core.ledger.tree import leaf_hash
 
 SIZE = 5
-NONCE = 77
 
 
 def archived(log: TestLog, size: int = SIZE) -> bytes:
@@ -30,20 +31,17 @@ def archived(log: TestLog, size: int = SIZE) -> bytes:
     return Checkpoint(ORIGIN, size, rows.root()).sign([log.key])
 
 
-def timestamped(extra: dict[str, bytes] | None = None, **data: Any) -> TestLog:
+def timestamped(signer: Any = None, **data: Any) -> TestLog:
     log = TestLog()
     log.fill(SIZE - 1)
-    signed = archived(log)
-    authority = timestamps.forger()
-    query = timestamp.query(signed, NONCE)
-    response = timestamps.respond(authority, query)
-    token = {"token": f"sha256:{sha256(response).hexdigest()}"}
-    log.add("anchor", by="core/ledger", data={"size": SIZE, "authority": "honest", **token, **data})
-    log.publish().files |= {
-        f"checkpoints/{SIZE}": signed, f"anchors/{SIZE}.honest.tsr": response, f"anchors/{SIZE}.honest.tsq": query,
-        "anchors/honest.pem": timestamps.pem(authority.chain).encode(), **(extra or {}),
-    }  # fmt: skip
+    stamp, files = timestamps.stamped(signer or timestamps.forger(), archived(log))
+    log.add("anchor", by="core/ledger", data={**stamp.data(), **data})
+    log.publish().files |= files
     return log
+
+
+def stamp_of(log: TestLog) -> Stamp:
+    return anchor.read(json.loads(log.entries[-1])["data"])
 
 
 def checked(log: TestLog, pinned: dict[str, str] | None = None, newest: int = anchored.NEWEST) -> Report:
@@ -70,12 +68,32 @@ def test_a_timestamp_holds() -> None:
 
 def test_pinned_certificates_are_what_counts() -> None:
     log = timestamped()
-    pem = log.files.pop("anchors/honest.pem").decode()
+    beside = stamp_of(log).pem
+    pem = log.files.pop(beside).decode()
     assert checked(log, {"honest": pem}).anchors[0].pinned
     assert checked(log, {"": pem}).ok
     other = timestamps.pem(timestamps.rogue().chain)
     assert "honest" in sentence(log, {"": other})
-    assert "anchors/honest.pem is missing" in sentence(log)
+    assert f"{beside} is missing" in sentence(log)
+
+
+def test_a_retired_certificate_is_known_by_the_root_that_is_pinned() -> None:
+    log = timestamped()
+    renewed = timestamps.forger(Leaf(serial=78), timestamps.key(3))
+    report = checked(log, {"honest": timestamps.pem(renewed.chain)})
+    assert report.ok
+    assert report.anchors[0].pinned
+    log.files.pop(stamp_of(log).pem)
+    assert "another certificate than the pinned one" in sentence(log, {"honest": timestamps.pem(renewed.chain)})
+
+
+def test_a_foreign_authority_beside_the_log_is_not_believed_over_the_pinned_one() -> None:
+    log = timestamped(timestamps.rogue())
+    assert checked(log).anchors[0].pinned is False
+    honest = {"honest": timestamps.pem(timestamps.forger().chain)}
+    assert "another certificate than the pinned one" in sentence(log, honest)
+    mimicked = timestamped(timestamps.mimic())
+    assert sentence(mimicked, honest)
 
 
 def test_a_log_without_timestamps_is_asked_for_none() -> None:
@@ -86,7 +104,7 @@ def test_a_query_is_not_needed_and_is_believed_where_it_is() -> None:
     log = timestamped()
     log.files.pop(f"anchors/{SIZE}.honest.tsq")
     assert checked(log).ok
-    log.files[f"anchors/{SIZE}.honest.tsq"] = timestamp.query(b"x", NONCE + 1)
+    log.files[f"anchors/{SIZE}.honest.tsq"] = timestamp.query(b"x", timestamps.NONCE + 1)
     assert "nonce" in sentence(log)
 
 
@@ -129,21 +147,46 @@ def test_what_is_refused(change: Callable[[TestLog], None], says: str) -> None:
 
 
 def test_a_token_over_other_bytes() -> None:
-    log = timestamped(token="")
+    log = timestamped(token=anchor.digest_of(timestamps.respond(timestamps.forger())))
     other_token(log)
     assert sentence(log)
 
 
-@pytest.mark.parametrize("data", [{"size": 99}, {"size": "5"}, {"authority": "../x"}, {"authority": 5}, {"size": 0}])
-def test_entries_that_name_nothing(data: dict[str, Any]) -> None:
-    assert "neither a size of this log nor" in sentence(timestamped(**data))
+def test_certificates_that_are_not_those_of_then() -> None:
+    log = timestamped()
+    log.files[stamp_of(log).pem] = timestamps.pem(timestamps.rogue().chain).encode()
+    assert "is not the file whose SHA-256 the entry has" in sentence(log)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"size": 99}, {"size": "5"}, {"size": 0}, {"size": True}, {"authority": "../x"}, {"authority": 5}, {"token": ""}, {"root": "0" * 63},
+        {"root": "0" * 64}, {"certificates": "sha256:.."}, {"time": "2026-11-27T12:00:01Z"}, {"time": "noon"}, {"policy": "1.2.3"},
+    ],
+)  # fmt: skip
+def test_entries_that_say_something_else_than_the_files(data: dict[str, Any]) -> None:
+    assert sentence(timestamped(**data)).startswith(f"entry {SIZE}: ")
+
+
+def test_a_closed_logs_end_is_timestamped_without_an_entry() -> None:
+    log = TestLog()
+    log.fill(SIZE - 1)
+    stamp, files = timestamps.stamped(timestamps.forger(), archived(log))
+    log.publish().files |= {**files, anchor.CLOSING: anchor.write_closing([stamp])}
+    report = checked(log)
+    assert report.ok
+    assert [found.size for found in report.anchors] == [SIZE]
+    log.files.pop(stamp.response)
+    assert sentence(log) == f"{anchor.CLOSING}: {stamp.response} is missing"
+    log.files[anchor.CLOSING] = b'{"anchors":5}'
+    assert "is not what a closed log writes" in sentence(log)
 
 
 def test_only_the_newest_are_checked_and_that_is_said() -> None:
     log = timestamped()
     files = {path: data for path, data in log.files.items() if path.startswith(("checkpoints", "anchors"))}
-    data = {"size": SIZE, "authority": "honest"}
-    log.add("anchor", by="core/ledger", data=data)
+    log.add("anchor", by="core/ledger", data=stamp_of(log).data())
     log.publish().files |= files
     report = checked(log, newest=1)
     assert report.ok
