@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from killing import Killing
 from witnessing import IDENTITY, NOW, WITNESS_KEYS, GrowingLog
 
 from folkmoot_core.entries import Actor, Producer, new_entry
@@ -22,6 +23,7 @@ from folkmoot_runtime.witness.door import Witness
 from folkmoot_runtime.witness.interface import MemoryStore
 
 SIZES = (1, 255, 256, 257, 70_000)
+KILLS = 15
 ACTOR = Actor(kind="service", id="conductor")
 
 
@@ -72,6 +74,16 @@ async def test_gos_tlog_proves_entries_and_prefixes(judges: str, exported: dict[
     directory = exported[size]
     vkey = (directory / "log.vkey").read_text().strip()
     assert await run(judges, "log", str(directory), vkey) == (0, "ok\n")
+
+
+async def test_a_log_that_was_killed_again_and_again_passes_before_both(judges: str, fsck: str, tmp_path: Path) -> None:
+    outcome = await Killing(tmp_path, seed=3).run(KILLS, tmp_path / "export")
+    assert outcome.lost == []
+    code, said = await run(
+        fsck, f"--storage_url=file://{tmp_path}/export/", f"--public_key={tmp_path}/export/log.vkey", "--ui=false"
+    )
+    assert code == 0, said
+    assert await run(judges, "log", f"{tmp_path}/export", (tmp_path / "export/log.vkey").read_text().strip()) == (0, "ok\n")
 
 
 async def test_a_flipped_bit_is_seen(judges: str, exported: dict[int, Path]) -> None:

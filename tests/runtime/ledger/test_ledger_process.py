@@ -4,64 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import random
 import signal
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from killing import Killing
+from ledger_process import Process
 
-from folkmoot_core.entries import Actor, EntryRequest, Receipt, new_entry
+from folkmoot_core.entries import Actor, EntryRequest, new_entry
 from folkmoot_core.errors import Unavailable
 from folkmoot_core.ledger import bundle, checkpoint, note, tiles, tree
 from folkmoot_runtime.ledger.client import LedgerClient
 
-KILLS = int(os.environ.get("FOLKMOOT_LEDGER_KILLS", "30"))
-PRODUCERS = 8
-ROOT = Path(__file__).parents[3]
-
-
-class Process:
-    """One ledger process after the other over one directory."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.conductor = directory / "c.sock"
-        self.router = directory / "r.sock"
-        self.running: asyncio.subprocess.Process | None = None
-
-    async def start(self) -> asyncio.subprocess.Process:
-        paths = os.pathsep.join(str(ROOT / part) for part in ("core", "agents-image"))
-        env = {
-            "PATH": os.environ["PATH"],
-            "PYTHONPATH": paths,
-            "FOLKMOOT_TENANT": "acme",
-            "FOLKMOOT_NAMESPACE": "folkmoot-acme",
-            "FOLKMOOT_DATA": str(self.directory / "data"),
-            "FOLKMOOT_RUN": str(self.directory / "run"),
-            "FOLKMOOT_TOKENS": str(self.directory / "none"),
-            "FOLKMOOT_TRUST": str(self.directory / "none"),
-            "FOLKMOOT_LISTEN_HOST": "127.0.0.1",
-            "FOLKMOOT_LEDGER_SOCKETS": f"{self.conductor}=core/conductor,{self.router}=core/router",
-        }
-        self.running = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "folkmoot_runtime.ledger", env=env, stderr=asyncio.subprocess.PIPE
-        )
-        return self.running
-
-    async def end(self, number: signal.Signals) -> tuple[int, str]:
-        """Exit code and what it said."""
-        assert self.running is not None
-        if self.running.returncode is None:
-            self.running.send_signal(number)
-        _, said = await self.running.communicate()
-        assert self.running.returncode is not None
-        return self.running.returncode, said.decode()
-
-    def client(self, timeout: float = 60.0) -> LedgerClient:
-        return LedgerClient(f"unix://{self.conductor}", None, None, timeout)
+KILLS = 100
+LANES = 2  # logs at a time: starting a process is most of the work, and there are two cores
 
 
 @pytest.fixture
@@ -93,57 +50,19 @@ async def whole_log(client: LedgerClient) -> list[bytes]:
     return entries
 
 
-@pytest.mark.timeout(300)
-async def test_no_receipt_is_lost_and_nothing_is_recorded_twice_whenever_it_is_killed(process: Process) -> None:
-    """Producers append without pause while the process is killed again and again; every receipt must hold afterwards."""
-    rng = random.Random(20)
-    receipts: dict[str, Receipt] = {}
-    enough = asyncio.Event()
-    target = 0
-    over = False
-
-    async def produce(producer: int) -> None:
-        number = 0
-        while not over:
-            name = f"{producer}-{number}"
-            receipts[name] = await client.append(fact(name))
-            number += 1
-            if len(receipts) >= target:
-                enough.set()
-
-    client = process.client()
-    await process.start()
-    producers = [asyncio.create_task(produce(n)) for n in range(PRODUCERS)]
-    sizes = [0]
-    for _ in range(KILLS):
-        target = len(receipts) + rng.randrange(1, 60)
-        enough.clear()
-        await enough.wait()
-        code, said = await process.end(signal.SIGKILL)
-        assert code == -signal.SIGKILL, said
-        await process.start()
-        signed = await client.read("checkpoint")  # waits for the recovery
-        assert signed is not None
-        sizes.append(int(signed.split(b"\n")[1]))
-    over = True
-    await asyncio.gather(*producers)
-    code, said = await process.end(signal.SIGTERM)
-    assert code == 0, said
-    await process.start()
-    entries = await whole_log(client)
-    ids = [json.loads(entry)["ce"]["id"] for entry in entries]
-    assert len(set(ids)) == len(ids)
-    assert set(ids) == {f"request-{name}" for name in receipts} | {"log.opened"}
-    for name, receipt in receipts.items():
-        assert ids[receipt.index] == f"request-{name}"
-        assert receipt.leaf == tree.leaf_hash(entries[receipt.index]).hex()
-    assert sizes == sorted(sizes)  # no published checkpoint was ever taken back
-    previous = "0" * 64
-    for position, entry in enumerate(entries):
-        value = json.loads(entry)
-        assert (value["seq"], value["prev"]) == (position, previous)
-        previous = tree.leaf_hash(entry).hex()
-    await client.aclose()
+@pytest.mark.timeout(600)
+async def test_no_receipt_is_lost_and_nothing_is_recorded_twice_whenever_it_is_killed(tmp_path: Path) -> None:
+    """`bench/ledger-kills` does the same a thousand times."""
+    for lane in range(LANES):
+        (tmp_path / str(lane)).mkdir()
+    outcomes = await asyncio.gather(
+        *(Killing(tmp_path / str(lane), seed=lane).run(KILLS // LANES, tmp_path / f"export{lane}") for lane in range(LANES))
+    )
+    for outcome in outcomes:
+        assert outcome.lost == []
+        assert outcome.kills >= KILLS // LANES
+        assert outcome.early > 0
+        assert len(outcome.receipts) > outcome.kills
 
 
 async def test_it_stops_when_asked_and_publishes_what_it_took(process: Process) -> None:
@@ -162,10 +81,10 @@ async def test_a_second_process_exits_with_a_sentence(process: Process) -> None:
     await client.append(fact("1"))
     other = Process(process.directory)
     other.conductor, other.router = process.directory / "c2.sock", process.directory / "r2.sock"
-    second = await other.start()
-    _, said = await second.communicate()
-    assert second.returncode == 1
-    assert "is being written by another process" in said.decode()
+    await other.start()
+    code, said = await other.ended()
+    assert code == 1
+    assert "is being written by another process" in said
     assert (await client.append(fact("2"))).index == 2
     await client.aclose()
 
@@ -180,8 +99,8 @@ async def test_a_damaged_log_is_not_served(process: Process) -> None:
     data = bytearray(segment.read_bytes())
     data[600] ^= 1
     segment.write_bytes(data)
-    code, said = await (await process.start()).wait(), ""
-    _, said = await process.end(signal.SIGTERM)
+    await process.start()
+    code, said = await process.ended()
     assert code == 1
     assert "Repair:" in said
     assert "Traceback" not in said
