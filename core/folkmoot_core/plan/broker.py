@@ -47,10 +47,7 @@ def stateful_set(tenant: TenantView, inst: Installation, *, replicas: int = 1) -
 def _files(provider: ProviderSpec) -> list[tuple[Manifest, Manifest]]:
     found: list[tuple[Manifest, Manifest]] = []
     if (key := provider.api_key_secret_ref) is not None:
-        source = {
-            "secret": {"secretName": key.name, "optional": True, "defaultMode": 0o440, "items": [{"key": key.key, "path": "key"}]}
-        }
-        found.append(_pair(f"key-{provider.name}", source, f"{KEYS_DIR}/{provider.name}"))
+        found.append(_pair(f"key-{provider.name}", pods.secret_file(key), f"{KEYS_DIR}/{provider.name}"))
     if (bundle := provider.ca_bundle) is not None:
         found.append(_pair(f"ca-{provider.name}", _config_map(bundle.name, bundle.key, "ca.crt"), f"{CA_DIR}/{provider.name}"))
     if (script := provider.script) is not None:

@@ -1,7 +1,9 @@
 """The core pod of a tenant: bus, router, ledger and conductor over one volume, each with its own uid, tokens and directory.
 
 The four share a network, so none of them trusts the network: the ledger knows its callers by the Unix socket's peer uid,
-the others by token. They share one claim by subPath, so that ledger and conductor cannot read each other's data.
+the others by token. They share one claim by subPath, so that ledger and conductor cannot read each other's data. The Secret with the key
+that their own keys rest under is mounted in these two, `optional` and without subPath as the broker's are (`broker.py`): without
+it they do not start, and say why.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from folkmoot_core.plan.views import TenantView
 VOLUME = "data"
 BUS_DIR = "/run/folkmoot/bus"
 LEDGER_DIR = "/run/folkmoot/ledger"
+KEK_VOLUME = "kek"
+KEK_DIR = "/etc/folkmoot/kek"
 _BUS_SHARED = {"name": "bus-socket", "mountPath": BUS_DIR}
 _LEDGER_SHARED = {"name": "ledger-socket", "mountPath": LEDGER_DIR}
 _LEDGER_ENV = {"FOLKMOOT_LEDGER_URL": f"unix://{names.LEDGER_SOCKET}"}
@@ -63,6 +67,7 @@ def stateful_set(tenant: TenantView, inst: Installation, *, replicas: int = 1) -
         *pods.volumes(parts),
         {"name": "bus-socket", "emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}},
         {"name": "ledger-socket", "emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}},
+        *_kek(tenant),
     ]
     pod = pods.pod_spec(inst, names.SA_CORE, [pods.build(tenant, inst, part) for part in parts], volumes)
     storage = tenant.spec.core.storage
@@ -110,6 +115,8 @@ def _containers(tenant: TenantView, inst: Installation) -> tuple[Container, ...]
     requests, limits = pods.merged(
         {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"cpu": "1", "memory": "768Mi"}}, tenant.spec.core.resources
     )
+    kek = [{"name": volume["name"], "mountPath": KEK_DIR, "readOnly": True} for volume in _kek(tenant)]
+    kek_env = {"FOLKMOOT_KEK_FILE": f"{KEK_DIR}/key"} if kek else {}
     return (
         Container(
             name="bus", module=BUS_MODULE, uid=names.UID_BUS, requests=_small("64Mi"), limits={"cpu": "500m", "memory": "512Mi"},
@@ -124,16 +131,16 @@ def _containers(tenant: TenantView, inst: Installation) -> tuple[Container, ...]
         ),
         Container(
             name="ledger", module=LEDGER_MODULE, uid=names.UID_LEDGER, requests=_small("80Mi"), limits={"cpu": "500m", "memory": "384Mi"},
-            env={"FOLKMOOT_LEDGER_SOCKET": names.LEDGER_SOCKET, **_fence(inst)},
+            env={"FOLKMOOT_LEDGER_SOCKET": names.LEDGER_SOCKET, **_fence(inst), **kek_env},
             audiences=(names.AUDIENCE_OPERATOR, names.AUDIENCE_BROKER, names.AUDIENCE_CONDUCTOR),
-            ports={"ledger": names.PORT_LEDGER}, mounts=(_data("ledger"), _LEDGER_SHARED), probes=pods.https_probes(names.PORT_LEDGER),
+            ports={"ledger": names.PORT_LEDGER}, mounts=(_data("ledger"), _LEDGER_SHARED, *kek), probes=pods.https_probes(names.PORT_LEDGER),
         ),
         Container(
             name="conductor", module=CONDUCTOR_MODULE, uid=names.UID_CONDUCTOR, requests=requests, limits=limits,
-            env={**_LEDGER_ENV, "FOLKMOOT_SANDBOX_URL": f"http://{names.SANDBOX_CHECKS}:{names.PORT_SANDBOX}"},
+            env={**_LEDGER_ENV, "FOLKMOOT_SANDBOX_URL": f"http://{names.SANDBOX_CHECKS}:{names.PORT_SANDBOX}", **kek_env},
             audiences=(names.AUDIENCE_OPERATOR, names.AUDIENCE_BUS, names.AUDIENCE_BROKER, names.AUDIENCE_SANDBOX),
             ports={"conductor": names.PORT_CONDUCTOR, "operator": names.PORT_CONDUCTOR_OPERATOR},
-            mounts=(_data("conductor"), _LEDGER_SHARED), probes=pods.https_probes(names.PORT_CONDUCTOR),
+            mounts=(_data("conductor"), _LEDGER_SHARED, *kek), probes=pods.https_probes(names.PORT_CONDUCTOR),
         ),
     )  # fmt: skip
 
@@ -141,6 +148,12 @@ def _containers(tenant: TenantView, inst: Installation) -> tuple[Container, ...]
 def _fence(inst: Installation) -> dict[str, str]:
     """Whether the ledger may publish without the installation's witness. Nothing where there is none: no pod rolls for it."""
     return {"FOLKMOOT_WITNESS": "required"} if inst.witness_url else {}
+
+
+def _kek(tenant: TenantView) -> list[Manifest]:
+    """The volume with the key-encryption key, where the tenant has one."""
+    wanted = tenant.spec.core.key_encryption
+    return [{"name": KEK_VOLUME, **pods.secret_file(wanted.secret_ref)}] if wanted is not None else []
 
 
 def _small(memory: str) -> dict[str, str]:

@@ -14,7 +14,7 @@ from folkmoot_core import names
 from folkmoot_core.plan import quantities
 from folkmoot_core.plan.types import Installation, Manifest
 from folkmoot_core.plan.views import TenantView
-from folkmoot_core.resources.common import Resources
+from folkmoot_core.resources.common import Resources, SecretKeyRef
 
 RUN_DIR = "/run/folkmoot"
 DATA_DIR = "/data"
@@ -88,6 +88,12 @@ def volumes(containers: Iterable[Container]) -> list[Manifest]:
                 }
             )
     return result
+
+
+def secret_file(wanted: SecretKeyRef) -> Manifest:
+    """A volume of one key of a Secret, as a file `key` for the pod's group alone. The pod starts before the Secret exists."""
+    items = [{"key": wanted.key, "path": "key"}]
+    return {"secret": {"secretName": wanted.name, "optional": True, "defaultMode": 0o440, "items": items}}
 
 
 def pod_spec(inst: Installation, account: str | None, containers: list[Manifest], volumes: list[Manifest]) -> Manifest:

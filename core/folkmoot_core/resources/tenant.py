@@ -149,9 +149,28 @@ class CoreStorage(Spec):
     )
 
 
+class KeyEncryption(Spec):
+    """Where the key comes from that the core's own keys rest under."""
+
+    secret_ref: SecretKeyRef = Field(
+        description="Key of a Secret in the tenant's namespace with 32 random bytes, or 64 hex digits; mounted in the core alone."
+    )
+
+
 class Core(Spec):
     storage: CoreStorage = Field(default=CoreStorage(), description="The core's volume.")
     resources: Resources | None = Field(default=None, description="Requests and limits of the conductor container.")
+    key_encryption: KeyEncryption | None = Field(
+        default=None,
+        description="Wraps the log's signing keys and the keys of sealed content. Default: they rest on the core's volume as they are.",
+    )
+
+
+_HAS_KEY = "(has({0}.core) && has({0}.core.keyEncryption))"
+_SAME_KEY = (  # a rule on Core would not be asked where either has no core
+    f"{_HAS_KEY.format('self')} == {_HAS_KEY.format('oldSelf')} && "
+    f"(!{_HAS_KEY.format('self')} || self.core.keyEncryption == oldSelf.core.keyEncryption)"
+)
 
 
 class TenantSpec(Spec):
@@ -192,6 +211,12 @@ class TenantSpec(Spec):
         immutable("cause", "another cause is another identity; create a Tenant with another name"),
         plain_cause(),
         immutable("organization", "it is part of the identity; create a Tenant with another name"),
+        Rule(
+            _SAME_KEY,
+            "core.keyEncryption is immutable: what rests under one key does not open with another; put the same key into the Secret that "
+            "it names, or export the evidence and make a new Tenant",
+            path=".core.keyEncryption",
+        ),
         unique("providers", lambda p: p.name, "providers has the same name twice; name each provider once"),
         Rule(
             "!has(self.residency) || !has(self.providers) || self.providers.all(p, has(p.region))",

@@ -108,6 +108,24 @@ def test_a_ledger_must_have_the_installations_witness_where_there_is_one(
     assert environments(installation(witness_url=url, witness_key="learnt later")) == environments(installation(witness_url=url))
 
 
+def test_the_key_that_keys_rest_under_is_in_ledger_and_conductor_alone(
+    tenant: Callable[..., TenantView], inst: Installation
+) -> None:
+    pod = core.stateful_set(tenant(core={"keyEncryption": {"secretRef": {"name": "kek", "key": "k"}}}), inst)["spec"]["template"][
+        "spec"
+    ]
+    having = {}
+    for container in pod["containers"]:
+        volume = mounted(container, pod).get(core.KEK_DIR)
+        env = {e["name"]: e.get("value") for e in container["env"]}
+        assert (volume is not None) == ("FOLKMOOT_KEK_FILE" in env)
+        if volume is not None:
+            having[container["name"]] = (volume["secret"], volume["subPath"], env["FOLKMOOT_KEK_FILE"])
+    secret = {"secretName": "kek", "optional": True, "defaultMode": 0o440, "items": [{"key": "k", "path": "key"}]}
+    assert having == dict.fromkeys(("ledger", "conductor"), (secret, None, f"{core.KEK_DIR}/key"))
+    assert core.KEK_VOLUME not in str(core.stateful_set(tenant(), inst))
+
+
 def test_tokens_for_sandboxes_live_as_short_as_the_api_server_allows(objects: list[Object]) -> None:
     seconds = {
         source["serviceAccountToken"]["expirationSeconds"]
