@@ -7,12 +7,14 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from folkmoot_core.document import LogReport
 from folkmoot_core.entries import Actor, EntryRequest, Payload, new_entry
 from folkmoot_core.errors import Conflict, FolkmootError, Invalid, LimitReached, Overloaded, Unauthorized, Unavailable
 from folkmoot_core.ledger.envelope import Prepared
@@ -116,6 +118,38 @@ async def test_payloads_travel(ledger: LedgerClient | InMemoryLedger) -> None:
 
 
 # -- the client alone ---------------------------------------------------------------------------------------------------
+class Standing(MemoryLog):
+    """A log that says how it stands."""
+
+    frozen = ("", "")
+
+    def status(self) -> LogReport:
+        state: Literal["Open", "Frozen"] = "Frozen" if self.frozen[0] else "Open"
+        return LogReport(origin=self.origin, size=self.size, state=state, reason=self.frozen[0], message=self.frozen[1])
+
+    async def freeze(self, reason: str, message: str) -> None:
+        self.frozen = (reason, message)
+
+
+async def test_how_the_log_stands_and_freezing_it(served: Served) -> None:
+    served.doors.ledger = Standing("acme")  # type: ignore[assignment] - as far as these two routes go
+    client = served.client()
+    assert (await client.status()).state == "Open"
+    frozen = await client.freeze("ForkDetected", "rolled back")
+    assert (frozen.state, frozen.reason, frozen.message) == ("Frozen", "ForkDetected", "rolled back")
+    assert await client.status() == frozen
+    with pytest.raises(Invalid):
+        await client.freeze("not a word", "")
+    await client.aclose()
+
+
+async def test_the_router_may_not_ask_how_the_log_stands(tmp_path: Path) -> None:
+    served = await serve(tmp_path, ROUTER)
+    client = served.client()
+    with pytest.raises(Unauthorized):
+        await client.status()
+    await client.aclose()
+    await served.stop()
 
 
 class Refusing(MemoryLog):

@@ -30,6 +30,7 @@ from folkmoot_runtime.conductor.holds import Holds
 from folkmoot_runtime.conductor.journal import Journal
 from folkmoot_runtime.conductor.keyring import Keyring
 from folkmoot_runtime.conductor.log_door import LogDoor
+from folkmoot_runtime.conductor.logwatch import LogWatch
 from folkmoot_runtime.conductor.mail import Mail
 from folkmoot_runtime.conductor.notary import Ledger, Notary
 from folkmoot_runtime.conductor.people_door import PeopleDoor
@@ -101,8 +102,9 @@ class Conductor:
         driver = Driver(self.tasks, checks, prober, self.notary, self._hold)
         parts = Parts(self.store, self.artefacts, self.notary, self.tasks, driver, options.protocols)
         self.sessions = Sessions(parts, self.documents, journals, self.feed, clock, options.limit)
+        self.watch = LogWatch(peers.ledger, clock)
         self.reporter = Reporter(
-            self.store, self.sessions, self.documents, self.presence, self.feed, peers.ledger, peers.operator
+            self.store, self.sessions, self.documents, self.presence, self.feed, peers.ledger, peers.operator, self.watch
         )  # fmt: skip
         self.mail = Mail(peers.bus, self.tasks, self.presence)
         self.erasures = Erasures(self.store, self.vault, self.artefacts, self.notary, self.feed, clock)
@@ -132,6 +134,7 @@ class Conductor:
             group.create_task(self.sessions.run())
             group.create_task(self.sessions.tidy_forever())
             group.create_task(self.reporter.run())
+            group.create_task(self.watch.run())
 
     async def stop(self) -> None:
         """Close what is open; after `run` has ended."""

@@ -1,4 +1,4 @@
-"""What the conductor tells the operator: sessions, agents, the document's digest, the log's key. Partial, repeated, never lost.
+"""What the conductor tells the operator: sessions, agents, the document's digest, the log. Partial, repeated, never lost.
 
 A report goes out soon after a change (changes that come together go together) and in full every minute. It is repeated until
 the operator took it; which event of a session was reported is kept on disk, so that a restart repeats what may be missing.
@@ -7,6 +7,7 @@ the operator took it; which event of a session was reported is kept on disk, so 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import sqlite3
 from collections.abc import Callable
@@ -17,10 +18,11 @@ import httpx2
 
 from folkmoot_core import names
 from folkmoot_core.document import AgentReport, Report, SessionReport
-from folkmoot_core.errors import FolkmootError, Missing, Unavailable
+from folkmoot_core.errors import Conflict, FolkmootError, Missing, Unavailable
 from folkmoot_runtime.conductor import rows
 from folkmoot_runtime.conductor.documents import Documents
 from folkmoot_runtime.conductor.feed import Feed
+from folkmoot_runtime.conductor.logwatch import FORK, LogWatch
 from folkmoot_runtime.conductor.notary import Ledger
 from folkmoot_runtime.conductor.service import Sessions
 from folkmoot_runtime.conductor.store import Store
@@ -33,11 +35,13 @@ COALESCE: Final = 0.2  # seconds in which further changes join a report
 FULL_EVERY: Final = 60.0
 FIRST_WAIT: Final = 1.0
 LONGEST_WAIT: Final = 30.0
+MAX_PROBLEM: Final = 64 * 1024
 BATCH: Final = 100  # sessions in one report
 
 
 class Operator(Protocol):
-    """Takes reports; raises `Unavailable` for anything but success."""
+    """Takes reports; raises `Conflict` with reason ForkDetected when it took one and remembers another history of the log, and
+    `Unavailable` for anything else but success."""
 
     async def report(self, report: Report) -> None: ...
 
@@ -63,8 +67,19 @@ class OperatorClient:
                 )
         except (httpx2.HTTPError, OSError) as error:
             raise Unavailable(f"operator {settings.operator_url} does not take reports: {type(error).__name__}") from error
+        if response.status_code == httpx2.codes.CONFLICT and (why := _fork(response.content)):
+            raise Conflict(why, reason=FORK)
         if not response.is_success:
             raise Unavailable(f"operator {settings.operator_url} answered {response.status_code} to a report")
+
+
+def _fork(content: bytes) -> str:
+    """What the operator remembers against the log, if that is what its answer says."""
+    try:
+        problem = json.loads(content[:MAX_PROBLEM])
+        return str(problem["detail"])[:1024] if problem["type"] == FORK else ""
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 @dataclass
@@ -116,6 +131,7 @@ class Reporter:
         feed: Feed,
         ledger: Ledger,
         operator: Operator,
+        watch: LogWatch,
     ) -> None:
         self._store = store
         self._sessions = sessions
@@ -123,12 +139,14 @@ class Reporter:
         self._presence = presence
         self._ledger = ledger
         self._operator = operator
+        self._watch = watch
         self._dirty: dict[str, None] = {}
         self._wake = asyncio.Event()
         self._vkey = ""
         self._agents: tuple[AgentReport, ...] = ()
         feed.listen(self._changed)
         documents.on_change(self._wake.set)
+        watch.on_news(self._wake.set)
 
     async def run(self) -> None:
         """Report changes at once, everything once a minute, for ever."""
@@ -183,20 +201,23 @@ class Reporter:
     async def _send(self, sessions: tuple[SessionReport, ...]) -> None:
         wait = FIRST_WAIT
         while True:
-            vkey = await self._log_key()
+            stands = self._watch.current
+            vkey = stands.vkeys[0] if stands is not None and stands.vkeys else await self._log_key()
             report = Report(
-                reporter="core", sequence=await self._store.run(rows.next_number, "report"),
+                reporter="core", sequence=await self._store.run(rows.next_number, "report"), log=stands,
                 document_digest=self._documents.digest, vkey=vkey, origin=vkey.partition("+")[0], sessions=sessions, agents=self._agents,
             )  # fmt: skip
             try:
                 return await self._operator.report(report)
+            except Conflict as error:  # it took the report: what is left to do is the log's
+                return self._watch.forked(error.message)
             except Unavailable as error:
                 log.warning("waiting for the operator", extra={"sequence": report.sequence, "error": error.message})
             await asyncio.sleep(wait)
             wait = min(wait * 2, LONGEST_WAIT)
 
     async def _log_key(self) -> str:
-        """The log's verifier key; it never changes, so it is read once. '' while the ledger is away."""
+        """The log's verifier key from the log's files, read once; '' while the ledger is away. `LogWatch` knows of exchanged ones."""
         if not self._vkey:
             try:
                 async with asyncio.timeout(2):

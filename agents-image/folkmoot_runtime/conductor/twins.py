@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from folkmoot_core.document import LogReport, Report
 from folkmoot_core.entries import EntryRequest, Producer, Receipt
-from folkmoot_core.errors import FolkmootError, Unavailable
+from folkmoot_core.errors import Conflict, FolkmootError, Unavailable
 from folkmoot_core.messages import WorkspaceManifest
 from folkmoot_core.workspace import Lease, ToolAnswer, ToolCall
 from folkmoot_runtime.conductor.blobs import File
@@ -20,13 +20,14 @@ CONDUCTOR = Producer(id="core/conductor")
 
 
 class MemoryLedger:
-    """`notary.Ledger` over the ledger's own twin. Set `failing` to have every append refused with it."""
+    """`notary.Ledger` over the ledger's own twin. Set `failing` to have everything refused with it."""
 
     def __init__(self, log: MemoryLog) -> None:
         self.log = log
         self.failing: FolkmootError | None = None
         self.entries: dict[str, EntryRequest] = {}
         self.duplicates: list[str] = []
+        self.frozen: tuple[str, str] | None = None
 
     async def append(self, request: EntryRequest) -> Receipt:
         """See `LedgerClient.append`."""
@@ -51,7 +52,17 @@ class MemoryLedger:
 
     async def status(self) -> LogReport:
         """See `LedgerClient.status`."""
-        return self.log.status()
+        if self.failing is not None:
+            raise self.failing
+        stands = self.log.status()
+        if self.frozen is None:
+            return stands
+        return stands.model_copy(update={"state": "Frozen", "reason": self.frozen[0], "message": self.frozen[1]})
+
+    async def freeze(self, reason: str, message: str) -> LogReport:
+        """See `LedgerClient.freeze`. Appends go on: what the ledger does then is tested there."""
+        self.frozen = self.frozen or (reason, message)
+        return await self.status()
 
     async def rotate(self) -> str:
         """See `LedgerClient.rotate`."""
@@ -71,17 +82,20 @@ class MemoryLedger:
 
 
 class MemoryOperator:
-    """`reports.Operator`: keeps what it was told. While `away` it takes nothing."""
+    """`reports.Operator`: keeps what it was told. While `away` it takes nothing; with `fork` it answers that the log has forked."""
 
     def __init__(self) -> None:
         self.reports: list[Report] = []
         self.away = False
+        self.fork = ""
 
     async def report(self, report: Report) -> None:
         """See `Operator.report`."""
         if self.away:
             raise Unavailable("the operator is away")
         self.reports.append(Report.model_validate(json.loads(report.model_dump_json())))
+        if self.fork and report.log is not None and report.log.state != "Frozen":
+            raise Conflict(self.fork, reason="ForkDetected")
 
 
 class MemorySandbox:

@@ -86,6 +86,10 @@ class LedgerClient:
         """Have the log timestamped now; how it stands then."""
         return _log_report(await self._once_in_time("/v1/anchor"))
 
+    async def freeze(self, reason: str, message: str) -> LogReport:
+        """Have the log take and show nothing new until a person has decided; how it stands then."""
+        return _log_report(await self._post("/v1/freeze", json.dumps({"reason": reason, "message": message}).encode()))
+
     async def aclose(self) -> None:
         """Close the connections."""
         if self._client is not None:

@@ -7,6 +7,13 @@ from typing import Any
 
 import pytest
 
+from folkmoot_core.document import LogReport
+from folkmoot_core.entries import Actor, new_entry
+from folkmoot_core.errors import Unavailable
+from folkmoot_runtime.conductor import logwatch
+from folkmoot_runtime.conductor.logwatch import MOVE_SECONDS
+from folkmoot_runtime.conductor.reports import _fork
+
 pytestmark = pytest.mark.looptime
 
 
@@ -83,3 +90,88 @@ async def test_agents_are_alive_and_bound(world: Any, make: Any) -> None:
         assert (last("ana").alive, last("ana").identity_bound) == (False, False)
         conductor.presence.seen("stranger", ana)
         assert {a.name for a in world.operator.reports[-1].agents} == set(make.agents)
+
+
+def logs(world: Any) -> list[LogReport]:
+    return [report.log for report in world.operator.reports if report.log is not None]
+
+
+async def grow(world: Any, number: int) -> None:
+    await world.ledger.append(
+        new_entry("session.start", Actor(kind="service", id="conductor"), id=f"fact-{number:06d}", data={}, now=world.clock())
+    )
+
+
+async def test_the_log_is_in_the_reports(world: Any, make: Any) -> None:
+    async with world.running():
+        await world.until(lambda: logs(world), 10)
+        first = logs(world)[-1]
+        assert (first.origin, first.size, first.state) == (world.ledger.log.origin, world.ledger.log.size, "Open")
+        assert first.asked == int(world.clock()) or first.asked == int(world.clock()) - 1
+        assert world.operator.reports[-1].vkey == first.vkeys[0]
+
+
+async def test_numbers_that_move_are_told_together_and_anything_else_soon(world: Any, make: Any) -> None:
+    async with world.running():
+        await world.until(lambda: logs(world), 10)
+        sent = len(world.operator.reports)
+        for number in range(50):
+            await grow(world, number)
+            await asyncio.sleep(1)
+        assert 1 <= len(world.operator.reports) - sent <= 50 / MOVE_SECONDS + 2
+        world.ledger.frozen = ("VolumeFull", "no room")
+        await world.until(lambda: logs(world)[-1].reason == "VolumeFull", 10)
+
+
+async def test_a_ledger_that_is_away_leaves_its_part_out(world: Any, make: Any) -> None:
+    world.ledger.failing = Unavailable("away")
+    async with world.running():
+        await world.until(lambda: world.operator.reports, 10)
+        assert not logs(world)
+        world.ledger.failing = None
+        await world.until(lambda: logs(world), 20)
+
+
+async def test_a_log_of_which_the_operator_remembers_another_history_is_frozen(world: Any, make: Any) -> None:
+    world.operator.fork = "it had published 9 entries and shows 4"
+    async with world.running():
+        await world.until(lambda: world.ledger.frozen, 20)
+        assert world.ledger.frozen == ("ForkDetected", "it had published 9 entries and shows 4")
+        await world.until(lambda: logs(world)[-1].state == "Frozen", 20)
+        said = len(world.operator.reports)
+        await asyncio.sleep(130)
+        assert len(world.operator.reports) > said  # a report that was answered so was taken: the next ones follow as ever
+
+
+async def test_the_freeze_is_tried_until_the_ledger_says_that_it_is(world: Any, make: Any) -> None:
+    async with world.running() as conductor:
+        await world.until(lambda: logs(world), 10)
+        world.ledger.failing = Unavailable("away")
+        conductor.watch.forked("another history")
+        await asyncio.sleep(60)
+        assert world.ledger.frozen is None
+        world.ledger.failing = None
+        await world.until(lambda: world.ledger.frozen, 20)
+
+
+def test_what_is_news() -> None:
+    before = LogReport(origin="o", size=4, root="a", entries=5, asked=100)
+    assert logwatch.news(None, before)
+    assert not logwatch.news(before, before.model_copy(update={"asked": 1000}))
+    assert not logwatch.news(before, before.model_copy(update={"asked": 129, "size": 5}))
+    assert logwatch.news(before, before.model_copy(update={"asked": 130, "size": 5}))
+    assert logwatch.news(before, before.model_copy(update={"asked": 101, "witnessed": ("cluster",)}))
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b'{"type": "ForkDetected", "detail": "rolled back"}', "rolled back"),
+        (b'{"type": "ForkDetected"}', ""),
+        (b'{"type": "Conflict", "detail": "x"}', ""),
+        (b"[]", ""),
+        (b"\xff", ""),
+    ],
+)
+def test_only_the_operators_word_about_a_fork_is_one(content: bytes, why: str) -> None:
+    assert _fork(content) == why
