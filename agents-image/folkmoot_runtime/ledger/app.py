@@ -95,7 +95,7 @@ class Doors:
         admission, single = self.begin(await web.body(request), producer)
         await admission.durable()
         if request.query_params.get("wait") == "checkpoint":
-            await _covered(self._log(), max(item.index for item in admission.items) + 1)
+            await _covered(self._log(), max(index for index, _, _ in admission.results()) + 1)
         return Response(appends.answer(admission, single), media_type="application/json")
 
     def begin(self, body: bytes, producer: Producer) -> tuple[Admission, bool]:

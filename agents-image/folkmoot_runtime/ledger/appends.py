@@ -65,8 +65,8 @@ class Appends:
 def answer(admission: Admission, single: bool) -> bytes:
     """The receipts as JSON. All are durable."""
     receipts = [
-        f'{{"index":{item.index},"leaf":"{item.leaf.hex()}","duplicate":{"true" if duplicate else "false"}}}'
-        for item, duplicate in zip(admission.items, admission.duplicate, strict=True)
+        f'{{"index":{index},"leaf":"{leaf.hex()}","duplicate":{"true" if duplicate else "false"}}}'
+        for index, leaf, duplicate in admission.results()
     ]
     return (receipts[0] if single else '{"receipts":[' + ",".join(receipts) + "]}").encode()
 

@@ -21,7 +21,7 @@ from folkmoot_runtime.ledger.durable import ZEROS, Os, read_at, write_at
 from folkmoot_runtime.ledger.records import LogDamaged
 
 OFFSET = 8  # bytes of a position in the log
-DUE = 64 << 10  # bytes that wait in memory before they are written
+DUE = 1 << 20  # bytes that wait in memory before they are written
 CHUNK = len(ZEROS)
 
 
@@ -59,10 +59,15 @@ class Column:
             raise LogDamaged(f"{self.path} ends before item {first + count}; the next start makes it again from the log")
         return found + bytes(tail[: max(0, end - start) * self._width])
 
+    @property
+    def waiting(self) -> int:
+        """Bytes that are not written yet."""
+        return (self._count - self._flushed) * self._width
+
     def flush(self, due: int = 0) -> None:
         """Write what waits, if it is more than `due` bytes. After an OSError it still waits."""
         start, tail = self._tail
-        waiting = (self._count - self._flushed) * self._width
+        waiting = self.waiting
         if waiting <= due:
             return
         write_at(self._os, self._open(), bytes(tail[len(tail) - waiting :]), self._flushed * self._width)
@@ -121,6 +126,10 @@ class Columns:
         while level >= len(self.rows):
             self.rows.append(Column(self._os, self._directory / f"row-{len(self.rows)}", HASH_SIZE))
         return self.rows[level]
+
+    def due(self, due: int) -> bool:
+        """Whether in one of them more than `due` bytes wait."""
+        return any(column.waiting > due for column in self._all())
 
     def flush(self, due: int = 0) -> None:
         """Write what waits."""

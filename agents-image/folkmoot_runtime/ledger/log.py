@@ -1,7 +1,7 @@
 """The log on a volume: group commit, receipts after the sync, checkpoints once a second. ledger.md §5.
 
-Everything that arrives while a sync is in flight is the next batch. The loop's thread owns all state; one worker thread
-writes and syncs, another publishes and reads. A failed sync ends the process (`stopped`); a full volume refuses and goes on.
+The loop's thread owns all state; one worker thread writes and syncs (`writer.py`), another publishes and reads. A failed sync
+ends the process (`stopped`); a full volume refuses and goes on.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from folkmoot_core.document import AuditEntry, LogReport
-from folkmoot_core.entries import EntryRequest, EntryType, Producer, Receipt, rfc3339
+from folkmoot_core.entries import EntryRequest, EntryType, Producer, Receipt
 from folkmoot_core.errors import Conflict, FolkmootError, Unavailable
 from folkmoot_core.ledger import bundle, checkpoint, note, retention, rotation, tiles
 from folkmoot_core.ledger.envelope import Prepared, prepare
@@ -27,12 +27,13 @@ from folkmoot_runtime.ledger import clock
 from folkmoot_runtime.ledger.durable import Os, RealOs, remove_file
 from folkmoot_runtime.ledger.interface import check_claims, own
 from folkmoot_runtime.ledger.keys import LogKeys
-from folkmoot_runtime.ledger.publisher import FULL, Publisher
+from folkmoot_runtime.ledger.publisher import Publisher
 from folkmoot_runtime.ledger.records import MAX_COUNT
 from folkmoot_runtime.ledger.segments import FIRST_SEGMENT
 from folkmoot_runtime.ledger.volume import Birth, Opening, Volume, open_volume
-from folkmoot_runtime.ledger.waiting import MAX_QUEUED, Admission, Item, Waiting
+from folkmoot_runtime.ledger.waiting import MAX_QUEUED, Admission, Lot, Waiting, durable_lot, lot_of
 from folkmoot_runtime.ledger.witnesses import Witnesses
+from folkmoot_runtime.ledger.writer import Writer
 
 log = logging.getLogger(__name__)
 FENCE_SECONDS = 10.0  # that an append waits for the first word of the witness
@@ -98,22 +99,22 @@ class Log:
         self._sequence = volume.sequence
         self._wal = volume.wal
         self._waiting = Waiting(options.max_queued)
-        self._wake, self._published = asyncio.Event(), asyncio.Event()
+        self._batches = Writer(volume.wal, volume.sequence, self._waiting, self, clock=options.clock, limit=options.batch)
+        self._published = asyncio.Event()
         self._grown = asyncio.Event()
         self._closing = False
         self._sealed = volume.closed
         self._sealing = asyncio.Lock()
         self._publisher = Publisher(volume, options.fence, options.clock)
         self._refused = 0
-        self._clock_entry: Item | None = None  # that the times before it are wrong
-        self._writer_thread = ThreadPoolExecutor(1, "ledger-write")
+        self._clock_entry: Lot | None = None  # that the times before it are wrong
         self._other_thread = ThreadPoolExecutor(1, "ledger-other")
         self.failure: FolkmootError | None = None
         self.minimum = 0
         """First entry that is still given out (`retention.py`): bundles that end at or below it are not."""
         self.stopped = asyncio.Event()
         """Set when the log cannot go on: the process must exit, `failure` says why."""
-        self._writer = asyncio.create_task(self._write_forever())
+        self._writer = asyncio.create_task(self._batches.run())
         self._showing = asyncio.create_task(self._publish_forever())
         for task in (self._writer, self._showing):
             task.add_done_callback(self._task_ended)
@@ -174,7 +175,8 @@ class Log:
 
     def admit(self, prepared: Sequence[Prepared]) -> Admission:
         """Queue entries whose claims were checked: the part of `append` before the waiting."""
-        admission, fresh = self._waiting.resolve(prepared, self)
+        admission = self._waiting.resolve(prepared, self)
+        fresh = admission.fresh.prepared
         if fresh and not self._publisher.checked.is_set():
             raise self._unfenced()
         if fresh and (self._closing or self.failure is not None):
@@ -184,61 +186,33 @@ class Log:
             raise Unavailable(f"the log is frozen ({frozen.reason}): {frozen.message}", reason="LogFrozen", retry_after=60)
         if fresh and self._sealed:
             raise Conflict("the log is closed; nothing is appended to it any more", reason="LogClosed")
-        self._waiting.admit(admission, fresh)
-        self._wake.set()
+        self._batches.admit(admission.fresh)
         return admission
 
     def suspects(self, keys: Sequence[bytes]) -> list[int]:
         """See `waiting.Durable`."""
         return self._sequence.suspects(keys)
 
-    def find(self, key: bytes) -> Item | None:
+    def find(self, key: bytes) -> Lot | None:
         """See `waiting.Durable`."""
         found = self._sequence.find(key, lambda position: self._wal.read(position, 1)[0])
         if found is None:
             return None
         index, prepared = found
-        return Item(prepared, index, self._sequence.rows.leaf(index))
+        return durable_lot(prepared, index, self._sequence.rows.leaf(index))
 
     def _own(self, kind: EntryType, entry_id: str, **data: Any) -> Prepared:
         return own(entry_id, kind, self.origin, now=self._options.clock(), **data)
 
-    async def _write_forever(self) -> None:
-        """The one consumer of the queue; ends when closing and empty, or when the volume failed."""
-        while self.failure is None:
-            batch = self._waiting.take(self._options.batch, self._wal.max_payload)
-            if batch:
-                await self._write(batch)
-            elif self._closing:
-                return
-            else:
-                self._wake.clear()
-                await self._wake.wait()
+    def written(self) -> None:
+        """See `writer.Told`."""
+        self._grown.set()
+        self._record_degraded()
 
-    async def _write(self, batch: list[Item]) -> None:
-        recorded = rfc3339(self._options.clock())
-        entries, leaves = self._sequence.seal([item.prepared for item in batch], recorded)
-        try:
-            await asyncio.get_running_loop().run_in_executor(self._writer_thread, self._wal.append, entries, leaves)
-        except OSError as error:
-            if error.errno in FULL:
-                self._refuse(batch)
-            else:
-                self._stop(f"writing the log failed: {error.strerror}", batch)
-        except FolkmootError as error:  # SyncFailed
-            self._stop(error.message, batch)
-        else:
-            first = self.size
-            self._sequence.commit([item.prepared.key for item in batch], leaves)
-            self._waiting.durable(batch, leaves, first)
-            self._grown.set()
-            self._record_degraded()
-
-    def _refuse(self, batch: list[Item]) -> None:
-        """The volume is full: nothing of the batch was recorded, and it may be sent again."""
-        self._refused += len(batch)
-        log.error("volume full", extra={"refused": len(batch), "directory": str(self._volume.directory)})
-        self._waiting.reject(batch, Unavailable("the ledger's volume is full; enlarge it", reason="VolumeFull", retry_after=5))
+    def full(self, refused: int) -> None:
+        """See `writer.Told`."""
+        self._refused += refused
+        log.error("volume full", extra={"refused": refused, "directory": str(self._volume.directory)})
 
     def _record_degraded(self) -> None:
         """Once there is room again, the log itself says that it refused; and after a start that a person let pass, why."""
@@ -250,32 +224,30 @@ class Log:
                 f"log.degraded-clock-{self.size}", reason="ClockSetBack", until=self._volume.wrong_until
             )
 
-    def _add_degraded(self, entry_id: str, **data: Any) -> Item:
-        item = Item(self._own("log.degraded", entry_id, **data))
-        self._waiting.add(item)
-        return item
+    def _add_degraded(self, entry_id: str, **data: Any) -> Lot:
+        lot = lot_of([self._own("log.degraded", entry_id, **data)])
+        self._batches.add(lot)
+        return lot
 
     async def _forget_clock(self) -> None:
         """The log has said that its times were wrong, and a checkpoint at the right time covers that: `clock.py`'s file is done."""
         said = self._clock_entry
-        if said is not None and 0 <= said.index < self._publisher.size and self._volume.wrong_until:
+        if said is not None and 0 <= said.first < self._publisher.size and self._volume.wrong_until:
             self._volume.wrong_until = ""
             await self._in_thread(remove_file, self._options.calls, self._volume.directory / clock.FILE)
 
-    def _stop(self, why: str, batch: Sequence[Item] = ()) -> None:
+    def failed(self, why: str) -> None:
         """What is on the disk is unknown: refuse everything and have the process exit; recovery decides."""
         log.critical("ledger stopped", extra={"reason": why})
         self.failure = FolkmootError(f"{why}; the process exits and its next start recovers from the log", reason="SyncFailed")
-        refusal = Unavailable("the ledger's volume failed; it starts again", reason="SyncFailed", retry_after=1)
-        self._waiting.reject(batch, refusal)
-        self._waiting.reject_all(refusal)
+        self._batches.stop(Unavailable("the ledger's volume failed; it starts again", reason="SyncFailed", retry_after=1))
         self.stopped.set()
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
         """A loop that dies of a fault of ours must not leave producers waiting for ever."""
         if not task.cancelled() and (error := task.exception()) is not None:
             log.critical("ledger task died", exc_info=error)
-            self._stop(f"internal error: {type(error).__name__}")
+            self.failed(f"internal error: {type(error).__name__}")
 
     # -- publishing and reading -------------------------------------------------------------------------------------
 
@@ -300,7 +272,7 @@ class Log:
             await self._forget_clock()
             return covered
         except OSError as error:
-            self._stop(f"publishing the checkpoint failed: {error.strerror}")
+            self.failed(f"publishing the checkpoint failed: {error.strerror}")
             return False
         finally:
             self._published.set()
@@ -397,12 +369,12 @@ class Log:
     async def aclose(self) -> None:
         """Write what was accepted, publish, close the files, release the lock."""
         self._closing = True
-        self._wake.set()
+        self._batches.close()
         await asyncio.wait([self._writer])
         self._showing.cancel()
         await asyncio.wait([self._showing])
         if self._options.fence is None:  # witnesses are far away, and the next start asks them again
             await self.publish()
-        self._writer_thread.shutdown()
+        self._batches.shutdown()
         self._other_thread.shutdown()
         self._volume.close()

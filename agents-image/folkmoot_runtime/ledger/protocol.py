@@ -98,19 +98,14 @@ class PeerProtocol(HttpToolsProtocol):
             self._refuse(FolkmootError("the ledger failed to take this request", reason="InternalError"))
         else:
             self._answering = True
-            if admission.ticket.waiting:
-                admission.ticket.future.add_done_callback(lambda done: self._durable(done, admission, single))
-            else:
-                self._answer(200, "application/json", appends.answer(admission, single))
+            if not admission.then(lambda: self._settled(admission, single)):
+                self._settled(admission, single)
 
-    def _durable(self, done: asyncio.Future[None], admission: Admission, single: bool) -> None:
-        error = done.exception()
-        if error is None:
+    def _settled(self, admission: Admission, single: bool) -> None:
+        if admission.error is None:
             self._answer(200, "application/json", appends.answer(admission, single))
-        elif isinstance(error, FolkmootError):
-            self._refuse(error)
         else:
-            self._refuse(FolkmootError("the ledger failed to take this request", reason="InternalError"))
+            self._refuse(admission.error)
 
     def _refuse(self, error: FolkmootError) -> None:
         status, extra, body = web.problem_document(error)

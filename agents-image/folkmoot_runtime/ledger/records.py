@@ -46,6 +46,12 @@ class Superseded(FolkmootError):
     reason = "SecondWriter"
 
 
+class OutOfTurn(FolkmootError):
+    """A batch does not follow what was written: the one before it was not. Nothing was added."""
+
+    reason = "OutOfTurn"
+
+
 @dataclass(frozen=True)
 class Head:
     """A record's header that is well-formed."""

@@ -20,7 +20,7 @@ from folkmoot_core.ledger.sequence import Sequence as State
 from folkmoot_core.ledger.terms import policy_of
 from folkmoot_runtime.ledger.interface import check_claims, own
 from folkmoot_runtime.ledger.keys import LogKeys
-from folkmoot_runtime.ledger.waiting import Admission, Item, Waiting
+from folkmoot_runtime.ledger.waiting import Admission, Lot, Waiting, durable_lot
 
 ORIGIN = "folkmoot/00000000-0000-4000-8000-000000000000"
 
@@ -65,12 +65,13 @@ class MemoryLog:
 
     def admit(self, prepared: Sequence[Prepared]) -> Admission:
         """See `Ledger.admit`."""
-        admission, fresh = self._waiting.resolve(prepared, self)
-        if fresh and self._sealed:
+        admission = self._waiting.resolve(prepared, self)
+        fresh = admission.fresh
+        if fresh.prepared and self._sealed:
             raise Conflict("the log is closed; nothing is appended to it any more", reason="LogClosed")
-        self._waiting.admit(admission, fresh)
-        first, leaves = self.size, self._write([item.prepared for item in fresh])
-        self._waiting.durable(self._waiting.take(len(fresh), 1 << 40), leaves, first)
+        self._waiting.admit(fresh)
+        first, leaves = self.size, self._write(fresh.prepared)
+        self._waiting.durable(self._waiting.take(len(fresh.prepared), 1 << 40), leaves, first)
         return admission
 
     async def read(self, path: str) -> bytes | None:
@@ -148,10 +149,10 @@ class MemoryLog:
         """See `waiting.Durable`."""
         return self._state.suspects(keys)
 
-    def find(self, key: bytes) -> Item | None:
+    def find(self, key: bytes) -> Lot | None:
         """See `waiting.Durable`."""
         found = self._state.find(key, self._entries.__getitem__)
-        return None if found is None else Item(found[1], found[0], self._state.rows.leaf(found[0]))
+        return None if found is None else durable_lot(found[1], found[0], self._state.rows.leaf(found[0]))
 
     def _own(self, kind: EntryType, **data: str) -> Prepared:
         return own(kind, kind, self.origin, now=self._clock(), **data)

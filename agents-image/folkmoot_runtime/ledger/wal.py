@@ -22,7 +22,7 @@ from folkmoot_core.ledger.tree import leaf_hash
 from folkmoot_runtime.ledger import records, state
 from folkmoot_runtime.ledger.columns import DUE, OFFSET, Columns
 from folkmoot_runtime.ledger.durable import ZEROS, Os, read_at, replace_file, write_at
-from folkmoot_runtime.ledger.records import GENESIS, HEADER, MAX_PAYLOAD, REPAIR, LogDamaged, SyncFailed
+from folkmoot_runtime.ledger.records import GENESIS, HEADER, MAX_PAYLOAD, REPAIR, LogDamaged, OutOfTurn, SyncFailed
 from folkmoot_runtime.ledger.segments import FIRST_SEGMENT, SMALLEST_SEGMENT, START, Segment, Segments
 from folkmoot_runtime.ledger.state import Sealed, State
 
@@ -64,10 +64,14 @@ class Wal:
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
-    def append(self, entries: Sequence[bytes], leaves: Sequence[bytes]) -> None:
+    def append(self, entries: Sequence[bytes], leaves: Sequence[bytes], behind: int | None = None) -> None:
         """Write one batch and sync it; durable on return. After an OSError nothing was added, in memory or on the volume, and
-        `ENOSPC` leaves a log that may go on. After `SyncFailed` and `Superseded` it may not."""
-        self.columns.flush(DUE)  # before the log: where a column finds no room, the batch is refused whole
+        `ENOSPC` leaves a log that may go on. After `SyncFailed` and `Superseded` it may not. `behind`: it was made while another
+        was under way, and its first entry must have this index by now; `fits` said that there is room."""
+        if behind is None:
+            self.columns.flush(DUE)  # before the log: where a column finds no room, the batch is refused whole
+        elif behind != self._size:
+            raise OutOfTurn(f"a batch was made to begin at entry {behind}, and the log ends at {self._size}")
         digest = records.chain(self._digest, leaves)
         record = records.encode(self._size, entries, digest)
         segment = self._room(len(record))
@@ -83,6 +87,11 @@ class Wal:
         self._advance(segment, self._offset, len(record), len(entries), digest)
         if self._offset * 2 > segment.size:
             self._prepare_next()
+
+    def fits(self, needed: int) -> bool:
+        """Whether records of so many bytes in all can be appended one after the other without a new segment, and no column is due.
+        May be asked while one of them is being written: then it may say no too early."""
+        return bool(self._segments) and self._offset + needed <= self._segments[self._current].size and not self.columns.due(DUE)
 
     def _write(self, segment: Segment, record: bytes) -> None:
         """All of it, or zeros again where it would have been: what is left there would look like damage later."""

@@ -1,12 +1,13 @@
 """The log's state between batches: tree, last link, and which (source, id) stands where. Pure: the store passes batches in.
 
-`seal` makes the bytes of the next batch and changes nothing; `commit` moves the state on once the batch is durable. So a
-batch that could not be written leaves no trace.
+`seal` makes the bytes of the next batch, and the one after it may be made at once; `commit` moves the state on once a batch is
+durable. A batch that could not be written leaves no trace: `drop` forgets whatever was sealed since.
 """
 
 from __future__ import annotations
 
 import hashlib
+from binascii import hexlify
 from collections.abc import Callable
 from collections.abc import Sequence as Items
 
@@ -23,7 +24,10 @@ class Sequence:
     def __init__(self, rows: Rows | None = None, marks: Marks | None = None) -> None:
         self.rows = Rows() if rows is None else rows
         self._index = Index(marks)
-        self._last = self.rows.leaf(len(self.rows) - 1) if len(self.rows) else b""
+        self.sealed = 0
+        """Entries that are durable or sealed: where the next batch begins."""
+        self._last = b""  # leaf hash before it
+        self.drop()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -42,25 +46,31 @@ class Sequence:
 
     def seal(self, batch: Items[Prepared], recorded: str) -> tuple[list[bytes], list[bytes]]:
         """The next entries and their leaf hashes. `prev` is the leaf hash before: link and tree share one hash."""
-        size = len(self)
-        prev = self._last.hex() if size else GENESIS_PREV
+        prev = hexlify(self._last) if self.sealed else GENESIS_PREV.encode()
         stamp, sha256 = recorded.encode(), hashlib.sha256
         entries: list[bytes] = []
         leaves: list[bytes] = []
-        for position, prepared in enumerate(batch, size):
-            entry = b'%b%b%b%b","seq":%d,"v":1}' % (prepared.head, stamp, prepared.middle, prev.encode(), position)
+        for position, prepared in enumerate(batch, self.sealed):
+            entry = b"".join((prepared.head, stamp, prepared.middle, prev, b'","seq":%d,"v":1}' % position))
             leaf = sha256(LEAF_PREFIX + entry).digest()  # RFC 6962 §2.1, written out: this loop is the log's serial part
-            prev = leaf.hex()
+            prev = hexlify(leaf)
             entries.append(entry)
             leaves.append(leaf)
+        if leaves:
+            self.sealed, self._last = self.sealed + len(leaves), leaves[-1]
         return entries, leaves
+
+    def drop(self) -> None:
+        """What was sealed and not committed will not be written: the next batch follows what is durable."""
+        self.sealed = len(self)
+        self._last = self.rows.leaf(self.sealed - 1) if self.sealed else b""
 
     def commit(self, keys: Items[bytes], leaves: Items[bytes]) -> None:
         """The batch is durable."""
         self._index.extend(keys)
         self.rows.extend(leaves)
-        self._last = leaves[-1] if leaves else self._last
 
     def accept(self, entries: Items[bytes], leaves: Items[bytes]) -> None:
         """A batch read back from storage. Raises `Invalid` when it does not hold ledger entries."""
         self.commit([key_of(entry) for entry in entries], leaves)
+        self.drop()
