@@ -77,7 +77,7 @@ def assemble(settings: Settings) -> Parts:
     binding = Binding(settings.agent, key, conductor, recorder)
 
     async def work(task: Task) -> TaskResult:
-        return await Worker(doors, task, await binding.entry(), time.time).run()
+        return await Worker(doors, task, await binding.standing(), time.time).run()
 
     bus = open_bus(settings, settings.agent, key, trust)
     mailbox = Mailbox(bus, settings.tenant, settings.agent, work, time.time)

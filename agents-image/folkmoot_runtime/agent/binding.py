@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from folkmoot_core.document import AgentEntry, TenantDocument
+from folkmoot_core.document import TenantDocument
 from folkmoot_core.errors import FolkmootError
 from folkmoot_core.signing import SigningKey, fingerprint
 from folkmoot_runtime.agent.peers import Conductor
-from folkmoot_runtime.agent.record import Recorder
+from folkmoot_runtime.agent.record import Recorder, Standing
 
 log = logging.getLogger(__name__)
 POLL_SECONDS = 10.0
@@ -29,14 +29,14 @@ class Binding:
         self._fingerprint = fingerprint(key.public)
         self._conductor = conductor
         self._recorder = recorder
-        self._entry: AgentEntry | None = None
+        self._standing: Standing | None = None
         self._bound = ""
 
-    async def entry(self) -> AgentEntry:
+    async def standing(self) -> Standing:
         """The entry to work under; waits until there is one."""
         await self.ready.wait()
-        assert self._entry is not None  # noqa: S101 - `ready` is set after it
-        return self._entry
+        assert self._standing is not None  # noqa: S101 - `ready` is set after it
+        return self._standing
 
     async def follow(self) -> None:
         """Keep the entry current, until cancelled."""
@@ -63,13 +63,14 @@ class Binding:
             log.warning("this agent is not in the tenant document", extra={"agent": self._agent})
             self._conductor.forget()
             return
+        standing = Standing(found, self._conductor.digest)
         if found.identity.commitment != self._bound:
             try:
-                await self._recorder.bound(found, self._fingerprint, document.digest())
+                await self._recorder.bound(standing, self._fingerprint)
             except FolkmootError:
                 self._conductor.forget()  # asked for again, or the next answer would be "unchanged"
                 raise
             self._bound = found.identity.commitment
             log.info("identity bound", extra={"seed": found.identity.seed[:12], "commitment": self._bound[:12]})
-        self._entry = found
+        self._standing = standing
         self.ready.set()

@@ -159,6 +159,11 @@ class Conductor:
         self._etag = response.headers.get("ETag", "")
         return found
 
+    @property
+    def digest(self) -> str:
+        """Digest of the document answered last, as the conductor says it: an agent is shown it without the others' prompts."""
+        return self._etag.strip('"')
+
     def forget(self) -> None:
         """Have the next document answered whole."""
         self._etag = ""

@@ -17,13 +17,12 @@ from typing import Literal
 from folkmoot_core import agent_loop
 from folkmoot_core.agent_loop import CallModel, GiveUp, RunTools, ToolRun, ToolText
 from folkmoot_core.calls import CallAnswer, CallEnvelope
-from folkmoot_core.document import AgentEntry
 from folkmoot_core.errors import FolkmootError
 from folkmoot_core.messages import InputRef, Task, TaskResult
 from folkmoot_core.resources.common import seconds
 from folkmoot_core.workspace import Lease, StepRecord, ToolCall
 from folkmoot_runtime.agent.peers import Broker, Conductor, Sandbox, patiently
-from folkmoot_runtime.agent.record import Recorder
+from folkmoot_runtime.agent.record import Recorder, Standing
 from folkmoot_runtime.agent.workspace import NoResult, Refused, SandboxLost, Workspace
 
 log = logging.getLogger(__name__)
@@ -47,10 +46,11 @@ class Doors:
 class Worker:
     """Works on one task for one agent; made anew for each. `clock` gives epoch seconds."""
 
-    def __init__(self, doors: Doors, task: Task, agent: AgentEntry, clock: Callable[[], float]) -> None:
+    def __init__(self, doors: Doors, task: Task, standing: Standing, clock: Callable[[], float]) -> None:
         self._doors = doors
         self._task = task
-        self._agent = agent
+        self._standing = standing
+        self._agent = standing.agent
         self._clock = clock
         self._steps: dict[int, StepRecord] = {}
         self._losses = 0
@@ -129,7 +129,7 @@ class Worker:
     async def _execute(self, run: ToolRun, workspace: Workspace) -> ToolText:
         await workspace.ready()  # 1
         await self._write(run, "started")  # 2
-        await self._doors.recorder.intent(self._task, self._agent, run)  # 3
+        await self._doors.recorder.intent(self._task, self._standing, run)  # 3
         left = max(1, int(self._task.deadline_ms / 1000 - self._clock()))
         limit = min(seconds(self._agent.spec.sandbox.timeout), left, 3600)
         call = ToolCall(id=run.id, name=run.call.name, arguments=run.call.arguments, timeout_seconds=limit)
@@ -137,7 +137,7 @@ class Worker:
             answer = await workspace.run(call)  # 4, 5
         except NoResult as error:
             return await self._without_result(run, error)
-        await self._doors.recorder.outcome(self._task, self._agent, run, answer)  # 6
+        await self._doors.recorder.outcome(self._task, self._standing, run, answer)  # 6
         text = ToolText(answer.text[:MAX_TEXT], answer.error)
         await self._write(run, "done", text, workspace.digest)  # 7
         return text
@@ -152,13 +152,13 @@ class Worker:
             return told
         before = "it was not run" if isinstance(error, Refused) else "it was undone; the workspace is as before the call"
         text = ToolText(f"[{error.state}: {before}. {error.message}]", error=True)
-        await self._doors.recorder.closed(self._task, self._agent, run, error.state)
+        await self._doors.recorder.closed(self._task, self._standing, run, error.state)
         await self._write(run, "done", text)
         return text
 
     async def _interrupted(self, run: ToolRun) -> ToolText:
         text = ToolText(agent_loop.INTERRUPTED, error=True)
-        await self._doors.recorder.closed(self._task, self._agent, run, "interrupted")
+        await self._doors.recorder.closed(self._task, self._standing, run, "interrupted")
         await self._write(run, "interrupted", text)
         return text
 

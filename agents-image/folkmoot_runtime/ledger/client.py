@@ -207,7 +207,7 @@ class InMemoryLedger:
         known = self._index.get(request.id)
         if known is not None:
             if not request.same_fact(self.entries[known]):
-                raise errors.Conflict(f"entry {request.id}: the id was used for other content")
+                raise errors.Conflict(f"entry {request.id}: the id was used for other content", reason="IdReused")
             return Receipt(index=known, leaf=self._leaf(known), duplicate=True)
         self._index[request.id] = len(self.entries)
         self.entries.append(request)

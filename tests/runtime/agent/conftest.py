@@ -29,7 +29,7 @@ from folkmoot_core.resources import AgentSpec
 from folkmoot_core.workspace import Lease, ToolAnswer, ToolCall
 from folkmoot_runtime.agent.mailbox import Mailbox
 from folkmoot_runtime.agent.peers import Broker, Conductor, Peer, Sandbox
-from folkmoot_runtime.agent.record import Recorder
+from folkmoot_runtime.agent.record import Recorder, Standing
 from folkmoot_runtime.agent.worker import Doors, Worker
 from folkmoot_runtime.bus.interface import Delivery
 from folkmoot_runtime.bus.memory import MemoryHub
@@ -92,6 +92,8 @@ class World:
     calls: list[tuple[str, str]] = field(default_factory=list)
     refuse: dict[str, httpx2.Response] = field(default_factory=dict)  # "METHOD /path" prefix → answer instead
     on_tool: Callable[[ToolCall], ToolAnswer | None] | None = None
+    config: str = "sha256:" + "c" * 64
+    """Digest of the whole document, which the conductor says and the agent is not shown."""
     fence: int = 0
     nonce: str = ""
     kill_at: int = -1
@@ -128,7 +130,7 @@ class World:
 
     def worker(self, task: Task) -> Worker:
         """A worker of a new process."""
-        return Worker(self.doors(), task, self.agent, time.time)
+        return Worker(self.doors(), task, Standing(self.agent, self.config), time.time)
 
     def mailbox(self) -> Mailbox:
         """The consumer loop of a new process on the same pod."""
@@ -223,7 +225,9 @@ class World:
             lease = Lease(session="s1", endpoint="http://sandbox", nonce=f"nonce-{self.granted:020d}", fence=self.granted)
             return httpx2.Response(200, content=lease.model_dump_json())
         if path == "/v1/document":
-            return httpx2.Response(200, content=document(self.agent).model_dump_json(by_alias=True), headers={"ETag": '"1"'})
+            return httpx2.Response(
+                200, content=document(self.agent).model_dump_json(by_alias=True), headers={"ETag": f'"{self.config}"'}
+            )
         if request.method == "PUT":
             record = json.loads(body)
             self.journal[record["step"]] = record

@@ -23,9 +23,10 @@ def binding(world: Any) -> Binding:
 async def test_bound_before_ready(world: Any) -> None:
     bound = binding(world)
     await bound.look()
-    assert (await bound.entry()).name == "athena"
+    assert (await bound.standing()).agent.name == "athena"
     [entry] = world.ledger.entries
     assert (entry.type, entry.data["key"], entry.actor.commitment) == ("identity.bound", fingerprint(KEY.public), "2" * 64)
+    assert entry.config == (await bound.standing()).config == world.config
     await bound.look()
     assert len(world.ledger.entries) == 1
 
@@ -48,14 +49,14 @@ async def test_a_moved_commitment_is_bound_before_it_is_worked_under(world: Any,
     world.agent = world.agent.model_copy(update={"identity": moved})
     await bound.look()
     assert [each.actor.commitment[0] for each in world.ledger.entries] == ["2", "3"]
-    assert (await bound.entry()).identity.commitment == "3" * 64
+    assert (await bound.standing()).agent.identity.commitment == "3" * 64
 
 
 async def test_an_agent_that_is_not_in_the_document_waits(world: Any) -> None:
     doors = world.doors()
     stranger = Binding("hermes", KEY, doors.conductor, doors.recorder)
     await stranger.look()
-    waiting = asyncio.ensure_future(stranger.entry())
+    waiting = asyncio.ensure_future(stranger.standing())
     await asyncio.sleep(0)
     assert not waiting.done()
     waiting.cancel()

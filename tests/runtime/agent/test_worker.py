@@ -8,11 +8,15 @@ import time
 from typing import Any
 
 import httpx2
+import pytest
 
 from folkmoot_core import agent_loop
-from folkmoot_core.calls import OutputSchema, TextPart, ToolResultPart
+from folkmoot_core.agent_loop import ToolRun
+from folkmoot_core.calls import OutputSchema, TextPart, ToolCallPart, ToolResultPart
 from folkmoot_core.canonical import commit, digest
+from folkmoot_core.errors import Conflict
 from folkmoot_core.messages import InputRef
+from folkmoot_runtime.agent.record import Standing
 
 SCHEMA = OutputSchema(name="answer", json_schema={"type": "object", "properties": {}, "required": ["summary"]})
 
@@ -50,6 +54,7 @@ async def test_every_tool_call_is_on_record_before_and_after_it_ran(world: Any, 
     assert (intent.type, outcome.type) == ("tool.call.intent", "tool.call.outcome")
     assert (outcome.data["exit_code"], outcome.data["state"], outcome.data["gen_ai.tool.name"]) == (0, "done", "bash")
     assert intent.actor.seed == "1" * 64
+    assert {intent.config, outcome.config} == {world.config}
     assert "canary" not in intent.model_dump_json() + outcome.model_dump_json()
     opening = json.loads(world.artefacts[intent.data["opening"]])
     assert commit(bytes.fromhex(opening["salt"]), opening["content"].encode()) == intent.payload.commit
@@ -57,8 +62,6 @@ async def test_every_tool_call_is_on_record_before_and_after_it_ran(world: Any, 
 
 
 async def test_without_a_receipt_nothing_runs(world: Any, kit: Any) -> None:
-    from folkmoot_core.errors import Conflict
-
     world.script = [kit.wants(("bash", {"command": "true"})), kit.says("ok")]
     world.ledger.failing = Conflict("the log is closed", reason="LogClosed")
     result = await world.worker(kit.task(workspace=world.workspace())).run()
@@ -140,6 +143,17 @@ async def test_a_sandbox_that_dies_is_filled_again_and_the_call_is_not_repeated(
         "interrupted",
         "done",
     ]
+
+
+async def test_an_end_that_is_said_again_under_another_configuration_is_on_record_already(world: Any, kit: Any) -> None:
+    task, run = kit.task(workspace=world.workspace()), ToolRun(0, "call-1", ToolCallPart(id="call-1", name="bash", arguments={}))
+    recorder = world.doors().recorder
+    for config in ("sha256:old", "sha256:new"):
+        await recorder.closed(task, Standing(world.agent, config), run, "interrupted")
+    assert [each.config for each in world.ledger.entries] == ["sha256:old"]
+    world.ledger.failing = Conflict("the log is closed", reason="LogClosed")
+    with pytest.raises(Conflict, match="closed"):
+        await recorder.closed(task, Standing(world.agent, "sha256:new"), run, "interrupted")
 
 
 async def test_a_sandbox_that_lies_about_a_blob_is_not_believed(world: Any, kit: Any) -> None:
