@@ -37,3 +37,9 @@ def judges() -> str:
 def fsck() -> str:
     """Path of Tessera's fsck."""
     return _built(lambda: tools.path(names.instance(os.environ).cache, "fsck"))
+
+
+@pytest.fixture(scope="session")
+def hammer() -> str:
+    """Path of Tessera's load tool."""
+    return _built(lambda: tools.path(names.instance(os.environ).cache, "hammer"))

@@ -24,6 +24,7 @@ from folkmoot_core.errors import Conflict, Invalid, Unavailable
 from folkmoot_runtime import keyring, process, web
 from folkmoot_runtime import settings as environment
 from folkmoot_runtime.broker.peers import Peer
+from folkmoot_runtime.ledger import debug
 from folkmoot_runtime.ledger.app import Doors
 from folkmoot_runtime.ledger.durable import RealOs
 from folkmoot_runtime.ledger.interface import OWN, OWN_ACTOR
@@ -46,7 +47,7 @@ COLLECT = (20_000, 20, 50)  # entries come and go by the thousand, and none of t
 SWITCH = 0.0001  # seconds that the writer's thread waits for the interpreter while the loop makes the next batch; default: 0.005
 
 
-async def run(settings: Settings, listening: list[Socket]) -> None:
+async def run(settings: Settings, listening: list[Socket], debug_port: int | None = None) -> None:
     """Serve until cancelled; raises `FolkmootError` when the log cannot be opened or fails."""
     trust = Trust(settings.trust, settings.namespace)
     doors = Doors(trust)
@@ -56,6 +57,11 @@ async def run(settings: Settings, listening: list[Socket]) -> None:
             for one in listening:
                 group.create_task(_serve_socket(doors, one))
             group.create_task(_serve_tls(settings, trust, doors))
+            if debug_port is not None:
+                log.warning("debug door open: whoever reaches it reads and writes this log", extra={"port": debug_port})
+                group.create_task(
+                    web.serve(doors.debug(), host=debug.HOST, port=debug_port, http="httptools", proxy_headers=False)
+                )
             group.create_task(_keep(settings, trust, doors, opened))
     finally:
         for one_log in opened:
@@ -135,7 +141,7 @@ async def _serve_tls(settings: Settings, trust: Trust, doors: Doors) -> None:
 
 async def main() -> None:
     """From the environment."""
-    await run(environment.from_environment(), sockets(os.environ))
+    await run(environment.from_environment(), sockets(os.environ), debug.port(os.environ))
 
 
 if __name__ == "__main__":

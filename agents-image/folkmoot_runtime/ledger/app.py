@@ -1,4 +1,4 @@
-"""The ledger's two doors: Unix sockets for the core pod, TLS for broker, agents and readers. docs/architecture.md, wiring.md §1.
+"""The ledger's doors: Unix sockets for the core pod, TLS for broker, agents and readers. docs/architecture.md, wiring.md §1.
 
 A producer is what was authenticated (peer uid or token), never what a request claims. Reads on the TLS door are themselves
 on record: each reader's first read of a minute is durable before it is answered.
@@ -13,7 +13,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from folkmoot_core import names
@@ -21,7 +21,7 @@ from folkmoot_core.entries import Actor, Producer, new_entry
 from folkmoot_core.errors import Conflict, Forbidden, Missing, Unavailable
 from folkmoot_core.ledger import tiles
 from folkmoot_runtime import web
-from folkmoot_runtime.ledger import appends, control
+from folkmoot_runtime.ledger import appends, control, debug
 from folkmoot_runtime.ledger.appends import Appends
 from folkmoot_runtime.ledger.control import Controlled
 from folkmoot_runtime.ledger.interface import AGENTS, OWN
@@ -81,6 +81,16 @@ class Doors:
             return await self._read(request)
 
         return self._app([Route("/v1/entries", entries, methods=["POST"]), *_files(read)])
+
+    def debug(self) -> Starlette:
+        """The door of `debug.py`: nobody is asked who they are."""
+
+        async def add(request: Request) -> Response:
+            leaf = await web.body(request, debug.MAX_LEAF)
+            (receipt,) = await self._log().append([debug.entry(leaf, self._clock())], OWN)
+            return PlainTextResponse(f"{receipt.index}\n")
+
+        return self._app([Route("/add", add, methods=["POST"]), *_files(self._read)])
 
     def _app(self, routes: list[Route]) -> Starlette:
         return web.app(routes, ready=self.ready)

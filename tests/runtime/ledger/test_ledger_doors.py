@@ -19,6 +19,7 @@ from folkmoot_core.document import LogReport
 from folkmoot_core.entries import Actor, EntryRequest, EntryType, new_entry
 from folkmoot_core.errors import Invalid, Overloaded
 from folkmoot_core.ledger import bundle
+from folkmoot_runtime.ledger import debug
 from folkmoot_runtime.ledger.app import Doors
 from folkmoot_runtime.ledger.log import Options, open_log
 from folkmoot_runtime.ledger.peers import CONDUCTOR, PEER, POD, ROUTER, Socket, sockets
@@ -344,3 +345,43 @@ async def test_a_receipt_may_wait_for_the_checkpoint(controlled: Setting) -> Non
         index = answer.json()["index"]
         status = LogReport.model_validate_json((await client.get("/v1/status")).content)
     assert status.size > index
+
+
+async def test_the_debug_door_adds_leaves_by_their_digest_and_says_so_for_ever(setting: Setting) -> None:
+    transport = httpx2.ASGITransport(setting.doors.debug())
+    async with httpx2.AsyncClient(transport=transport, base_url="http://ledger") as client:
+        assert [(await client.post("/add", content=leaf)).text for leaf in (b"a", b"b", b"a")] == ["1\n", "2\n", "1\n"]
+        assert (await client.get("/checkpoint")).status_code == 200
+        assert (await client.post("/v1/entries", content=b"{}")).status_code == 404
+        assert (await client.post("/add", content=b"x" * (debug.MAX_LEAF + 1))).status_code == 429
+    entry = (await setting.entries())[1]
+    assert entry["ce"]["type"] == "dev.folkmoot.audit.log.degraded.v1"
+    assert entry["data"]["reason"] == "DebugAdd"
+    assert "a" not in entry["data"].values()
+
+
+async def test_no_other_door_adds_leaves(setting: Setting) -> None:
+    for client in (setting.tls(names.SA_BROKER), setting.unix(names.UID_CONDUCTOR)):
+        async with client:
+            assert (await client.post("/add", content=b"a")).status_code == 404
+    assert setting.log.size == 1
+
+
+def test_the_debug_door_is_there_for_a_clear_wish_alone() -> None:
+    assert debug.port({}) is None
+    assert debug.port({"FOLKMOOT_DEBUG_PORT": "2025"}) is None
+    assert debug.port({"FOLKMOOT_DEBUG_ADD": "true", "FOLKMOOT_DEBUG_PORT": "2025"}) == 2025
+
+
+@pytest.mark.parametrize(
+    ("env", "says"),
+    [
+        ({"FOLKMOOT_DEBUG_ADD": "1"}, "expected true"),
+        ({"FOLKMOOT_DEBUG_ADD": "true"}, "needs a port"),
+        ({"FOLKMOOT_DEBUG_ADD": "true", "FOLKMOOT_DEBUG_PORT": "70000"}, "needs a port"),
+        ({"FOLKMOOT_DEBUG_ADD": "true", "FOLKMOOT_DEBUG_PORT": "2025", "KUBERNETES_SERVICE_HOST": "10.0.0.1"}, "in a cluster"),
+    ],
+)
+def test_any_other_wish_for_the_debug_door_is_refused(env: dict[str, str], says: str) -> None:
+    with pytest.raises(Invalid, match=says):
+        debug.port(env)

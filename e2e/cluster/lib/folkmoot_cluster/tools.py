@@ -9,6 +9,7 @@ from .shell import run
 TOOLS: dict[str, tuple[str, str]] = {
     "helm": ("helm.sh/helm/v4/cmd/helm", "v4.0.4"),
     "fsck": ("github.com/transparency-dev/tessera/cmd/fsck", "v1.0.4"),
+    "hammer": ("github.com/transparency-dev/tessera/internal/hammer", "v1.0.4"),
     "kubectl": ("", ""),
 }
 
