@@ -110,6 +110,11 @@ def tenant_namespace(tenant: str) -> str:
     return f"folkmoot-{tenant}"
 
 
+def log_memory(tenant_uid: str) -> str:
+    """ConfigMap in the operator's namespace: sizes and roots of a Tenant's logs. Stays when the Tenant goes, but under Delete."""
+    return f"folkmoot-log-{tenant_uid}"
+
+
 def agent_workload(agent: str) -> str:
     """Deployment and ServiceAccount of an agent."""
     return f"agent-{agent}"

@@ -27,7 +27,8 @@ from folkmoot_operator.cache import Cache
 from folkmoot_operator.conductor_client import Conductor
 from folkmoot_operator.discovery import Discovery
 from folkmoot_operator.endpoint import Endpoint
-from folkmoot_operator.kinds import CHILDREN, CONFIG_MAP, OWN, TENANT, Key, Kind, Obj, key_of
+from folkmoot_operator.fence import Fence
+from folkmoot_operator.kinds import CHILDREN, CONFIG_MAP, OWN, TENANT, Key, Kind, Obj, key_of, uid_of
 from folkmoot_operator.kube import Kube
 from folkmoot_operator.leader import Elector
 from folkmoot_operator.metrics import Metrics
@@ -36,22 +37,27 @@ from folkmoot_operator.reconcile import INSTALLATION, Context, Ref, reconcile
 from folkmoot_operator.recorder import Recorder
 from folkmoot_operator.report import ReportWriter
 from folkmoot_operator.settings import Settings
+from folkmoot_operator.witness_client import SeenLog, Witness
+from folkmoot_operator.witness_keeper import WitnessKeeper
 
 log = logging.getLogger(__name__)
 WATCHED: Final = (*OWN, *CHILDREN)
 CHILD_SELECTOR: Final = f"{names.LABEL_MANAGED_BY}={names.MANAGER}"
 KEYS_SECONDS: Final = 300.0  # how often the cluster's token keys are read again
 RENEW_SECONDS: Final = 16 * 3600.0  # two thirds of a certificate's 24 hours
+WITNESS_SECONDS: Final = 10.0  # that a new leader waits for the witness's key: each document without it is made twice
 SETTLE_SECONDS: Final = 5.0  # relists that the watch asks for are gathered for this long
 
 
 @dataclass
 class App:
-    """One replica. `conductor` is made once the CA is known, because it needs the client certificate."""
+    """One replica. `conductor` and `witness` are made once the CA is known, because they need the client certificate."""
 
     settings: Settings
     kube: Kube
     conductor: Callable[[ssl.SSLContext], Conductor]
+    witness: Callable[[ssl.SSLContext], Witness] | None = None
+    """None: the installation has no witness."""
     metrics: Metrics = field(default_factory=Metrics)
     rng: random.Random = field(default_factory=random.Random)
     cache: Cache = field(default_factory=Cache)
@@ -63,7 +69,8 @@ class App:
         self.discovery = Discovery(self.kube)
         self.elector = Elector(self.kube, settings.namespace, settings.identity, _micro)
         self.health = health.Health(self.kube, self.cache, self.metrics, settings.namespace, settings.identity)
-        self.reports = ReportWriter(self.kube, self.cache, self._reported)
+        self.fence = Fence(self.kube, settings.namespace)
+        self.reports = ReportWriter(self.kube, self.cache, self._reported, self.fence)
         self.metrics.count_tenants(lambda: self.cache.count(TENANT))
         self._relist: dict[Kind, float] = {}
         self._contexts: Contexts | None = None
@@ -78,6 +85,8 @@ class App:
         if event == "DELETED":
             self.cache.drop(kind, key)
             self._enqueue_all(kind, old or obj, None)
+            if kind == TENANT:
+                self.fence.forget(uid_of(obj))
             return
         if event is None:
             self._relist.setdefault(kind, time.monotonic())
@@ -114,6 +123,8 @@ class App:
                     async with asyncio.TaskGroup() as group:
                         for task in (self.health.run, self._keep_lists, self._keep_keys, self._keep_certificates, self.lead):
                             group.create_task(task(), name=f"folkmoot-{task.__name__.strip('_')}")
+                        if self.fence.witness is not None:
+                            group.create_task(self.fence.witness.keep(), name="folkmoot-witness")
                 except* FolkmootError as errors:
                     raise errors.exceptions[0] from None
                 finally:
@@ -124,6 +135,8 @@ class App:
         await self.discovery.refresh()
         authority = await ensure(self.kube, self.settings.namespace, _utc)
         self._contexts = Contexts(Signer(authority, _utc), self.settings.endpoint_names())
+        if self.witness is not None:
+            self.fence.witness = WitnessKeeper(self.witness(self.contexts.client), self._tenants_again)
         self.context = Context(
             kube=self.kube, cache=self.cache, applier=Applier(self.kube, self.cache), conductor=self.conductor(self.contexts.client),
             recorder=Recorder(self.kube, self.settings.identity, _micro), reports=self.reports, installation=self.installation,
@@ -154,6 +167,8 @@ class App:
         """Wait for leadership, then reconcile until cancelled or the Lease is lost."""
         if self.settings.leader_election:
             await self.elector.acquire()
+        if self.fence.witness is not None:
+            await self.fence.witness.listen(WITNESS_SECONDS)
         self.leading = True
         context = self.context
         assert context is not None  # noqa: S101 - prepare() has run
@@ -168,6 +183,8 @@ class App:
                     return await reconcile(context, ref)
 
                 group.create_task(work(self.queue, one, self.settings.workers), name="folkmoot-workers")
+                if self.fence.witness is not None:
+                    group.create_task(self.fence.witness.watch(self._uids, self._witnessed), name="folkmoot-forks")
         finally:
             self.leading = False
 
@@ -244,8 +261,28 @@ class App:
             if await self.discovery.try_refresh():
                 log.info("the cluster's token keys changed")
                 self.enqueue(INSTALLATION)
-                for tenant in self.cache.objects(TENANT):
-                    self.enqueue(Ref("Tenant", "", key_of(tenant).name))
+                self._tenants_again()
+
+    def _tenants_again(self) -> None:
+        """Something that every tenant's plan or document is made from has changed."""
+        for tenant in self.cache.objects(TENANT):
+            self.enqueue(Ref("Tenant", "", key_of(tenant).name))
+
+    def _uids(self) -> list[str]:
+        return [uid_of(tenant) for tenant in self.cache.objects(TENANT)]
+
+    async def _witnessed(self, uid: str, logs: tuple[SeenLog, ...]) -> None:
+        """What the witness saw of a tenant's logs: a fork of the one it has now is remembered, told and shown."""
+        tenant = next((obj for obj in self.cache.objects(TENANT) if uid_of(obj) == uid), None)
+        context = self.context
+        if tenant is None or context is None:
+            return
+        origin = ((tenant.get("status") or {}).get("audit") or {}).get("origin")
+        forked = next((seen for seen in logs if seen.origin == origin and seen.fork), None)
+        why = await self.fence.accuse(tenant, forked) if forked is not None else ""
+        if why != context.memory.forks.get(uid, ""):
+            context.memory.forks[uid] = why
+            self.enqueue(Ref("Tenant", "", key_of(tenant).name))
 
     async def _keep_certificates(self) -> None:
         while True:
@@ -272,6 +309,7 @@ class App:
             image_pull_secrets=s.image_pull_secrets, storage_class=s.storage_class or None,
             export_configured=s.export_dir is not None, cluster_domain=s.cluster_domain, cluster_dns_cidrs=s.cluster_dns_cidrs,
             cluster_cidrs=s.cluster_cidrs, witness_url=s.witness_url,
+            witness_key=self.fence.witness.key if self.fence.witness is not None else "",
         )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import signal
+import ssl
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -25,9 +26,11 @@ from folkmoot_operator.kube_config import Connection, load
 from folkmoot_operator.leader import LeaderLost
 from folkmoot_operator.metrics import Metrics
 from folkmoot_operator.settings import Settings, from_environment
+from folkmoot_operator.witness_client import HttpWitness
 
 logger = logging.getLogger(__name__)
 CONDUCTOR_CONNECTIONS = 32
+WITNESS_CONNECTIONS = 2
 CLOSE_SECONDS = 3.0  # a Lease that is not given back in this time expires by itself
 
 
@@ -53,19 +56,24 @@ async def run(settings: Settings, connection: Connection) -> None:
         metrics = Metrics()
         bucket = TokenBucket(settings.writes_per_second, 2 * settings.writes_per_second)
         client = HttpKube(connection, session, bucket, metrics)
-        conductors: list[aiohttp.ClientSession] = []
+        pools: list[aiohttp.ClientSession] = []
 
-        def conductor(context: object) -> HttpConductor:
-            pool = aiohttp.TCPConnector(limit=CONDUCTOR_CONNECTIONS, ssl=context)  # type: ignore[arg-type]
-            conductors.append(aiohttp.ClientSession(connector=pool))
-            return HttpConductor(conductors[-1], settings.conductor_address)
+        def pool(context: ssl.SSLContext, limit: int) -> aiohttp.ClientSession:
+            pools.append(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=limit, ssl=context)))
+            return pools[-1]
 
-        app = App(settings, client, conductor, metrics)
+        def conductor(context: ssl.SSLContext) -> HttpConductor:
+            return HttpConductor(pool(context, CONDUCTOR_CONNECTIONS), settings.conductor_address)
+
+        def witness(context: ssl.SSLContext) -> HttpWitness:
+            return HttpWitness(pool(context, WITNESS_CONNECTIONS), settings.witness_operator_url)
+
+        app = App(settings, client, conductor, witness if settings.witness_url else None, metrics)
         try:
             await _both(app, connection, connector, stop)
         finally:
-            for pool in conductors:
-                await pool.close()
+            for one in pools:
+                await one.close()
 
 
 async def _both(app: App, connection: Connection, connector: aiohttp.BaseConnector, stop: asyncio.Event) -> None:

@@ -72,7 +72,7 @@ class Settings:
     witness_url: str = ""
     """FOLKMOOT_WITNESS_URL: submission prefix of the installation's witness, as brokers reach it; empty: there is none."""
     witness_operator_url: str = ""
-    """FOLKMOOT_WITNESS_OPERATOR_URL: its operator door."""
+    """FOLKMOOT_WITNESS_OPERATOR_URL: its operator door; needed with the other."""
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     """The whole environment, for what leads to the API server."""
 
@@ -96,6 +96,8 @@ def from_environment(env: Mapping[str, str] | None = None) -> Settings:
         return env.get(f"FOLKMOOT_{key}", "") or default
 
     export = text("EXPORT_DIR", "")
+    if bool(text("WITNESS_URL", "")) != bool(text("WITNESS_OPERATOR_URL", "")):
+        raise Invalid("environment variables FOLKMOOT_WITNESS_URL and FOLKMOOT_WITNESS_OPERATOR_URL: expected both or none")
     return Settings(
         namespace=text("NAMESPACE", _pod_namespace()), identity=text("POD", socket.gethostname()),
         image=text("RUNTIME_IMAGE", Settings.image),

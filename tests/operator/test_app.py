@@ -10,10 +10,13 @@ import aiohttp
 import pytest
 
 from folkmoot_core import names
-from folkmoot_core.errors import Unavailable
+from folkmoot_core.document import LogReport, Report
+from folkmoot_core.errors import Conflict, Unavailable
+from folkmoot_core.ledger.note import Ed25519Signer
 from folkmoot_operator.app import WATCHED, App
 from folkmoot_operator.fake_conductor import FakeConductor
 from folkmoot_operator.fake_kube import FakeKube
+from folkmoot_operator.fake_witness import FakeWitness
 from folkmoot_operator.kinds import CONFIG_MAP, LEASE, NAMESPACE, NETWORK_POLICY, SECRET, STATEFUL_SET, TENANT, Key, labels_of
 from folkmoot_operator.leader import LeaderLost
 from folkmoot_operator.settings import Settings, from_environment
@@ -42,8 +45,8 @@ async def until(condition, what="it"):
 async def replica(kube, name="one", **settings):
     """A running replica, its watch connected; yields the app and the task that runs it."""
     base = {"identity": name, "listen_host": "127.0.0.1", "port": 0, "metrics_port": 0, "workers": 4} | settings
-    conductor = FakeConductor()
-    app = App(Settings(**base), kube, lambda _context: conductor)
+    conductor, witness = FakeConductor(), base.pop("witness", None)
+    app = App(Settings(**base), kube, lambda _context: conductor, (lambda _context: witness) if witness else None)
 
     def watch(event, kind, obj):
         if kind in WATCHED and (kind.group == names.GROUP or labels_of(obj).get(names.LABEL_MANAGED_BY) == names.MANAGER):
@@ -197,6 +200,54 @@ async def test_probes_tell_starting_from_dead(kube, unused_tcp_port):
         assert (await get("/readyz"))[0] == 503
 
 
+async def test_documents_name_the_witness_once_its_key_is_known(kube):
+    witness = FakeWitness()
+    url = "https://folkmoot-witness.folkmoot-system.svc:8447"
+    await tenant(kube)
+    async with replica(kube, witness=witness, witness_url=url, leader_election=False) as (app, _):
+        await until(lambda: kube.peek(STATEFUL_SET, "core", NS))
+        await run_pods(kube)
+        await until(lambda: "acme" in app.fake.documents)
+        (entry,) = app.fake.documents["acme"].audit.witnesses
+        assert (entry.name, entry.key, entry.url) == ("cluster", await witness.key(), url)
+
+
+async def test_a_reported_log_is_registered_fenced_and_its_fork_at_the_witness_is_shown(kube):
+    witness = FakeWitness()
+    await tenant(kube)
+    async with replica(kube, witness=witness, witness_url="https://w", leader_election=False) as (app, _):
+        await until(lambda: kube.peek(STATEFUL_SET, "core", NS))
+        live = kube.peek(TENANT, "acme")
+        vkey = Ed25519Signer.from_seed("folkmoot/x", b"l" * 32).verifier().vkey()
+        log = LogReport(origin="folkmoot/x", vkeys=(vkey,), size=3, root="ab" * 32, entries=3, asked=1)
+        await app.reports.take(live, NS, Report(reporter="core", sequence=1, log=log))
+        await until(lambda: "folkmoot/x" in witness.known)
+        uid = live["metadata"]["uid"]
+        assert kube.peek(CONFIG_MAP, names.log_memory(uid), names.SYSTEM_NAMESPACE)
+        await until(lambda: reason(kube) == "LogAnswers")
+        witness.fork("folkmoot/x", 3)
+        await app._witnessed(uid, await witness.logs(uid))
+        await until(lambda: reason(kube) == "ForkDetected")
+        with pytest.raises(Conflict):
+            await app.reports.take(live, NS, Report(reporter="core", sequence=2, log=log))
+        await kube.delete(TENANT, Key("", "acme"))
+        app.observe(TENANT, "DELETED", live)
+        assert uid not in app.fence._held
+
+
+async def run_pods(kube):
+    for obj in kube.all(STATEFUL_SET):
+        state = {"readyReplicas": 1, "updatedReplicas": 1, "replicas": 1, "observedGeneration": obj["metadata"]["generation"]}
+        head = {"name": obj["metadata"]["name"], "namespace": obj["metadata"]["namespace"]}
+        body = {"apiVersion": STATEFUL_SET.api_version, "kind": "StatefulSet", "metadata": head, "status": state}
+        await kube.apply(STATEFUL_SET, body, manager="kube-controller-manager", status=True)
+
+
+def reason(kube):
+    found = (kube.peek(TENANT, "acme").get("status") or {}).get("conditions") or ()
+    return next((c["reason"] for c in found if c["type"] == "AuditReady"), "")
+
+
 def test_settings_name_the_variable_that_is_wrong():
     settings = from_environment(
         {"FOLKMOOT_NAMESPACE": "sys", "FOLKMOOT_EXPORT_DIR": "/export", "FOLKMOOT_CLUSTER_CIDRS": "10.0.0.0/8, 11.0.0.0/8"}
@@ -205,5 +256,7 @@ def test_settings_name_the_variable_that_is_wrong():
     assert "folkmoot-operator.sys.svc" in settings.endpoint_names()
     assert settings.cluster_cidrs == ("10.0.0.0/8", "11.0.0.0/8")
     assert str(settings.export_dir) == "/export"
+    with pytest.raises(Exception, match="expected both or none"):
+        from_environment({"FOLKMOOT_WITNESS_URL": "https://w"})
     with pytest.raises(Exception, match="FOLKMOOT_WORKERS"):
         from_environment({"FOLKMOOT_WORKERS": "many"})

@@ -48,7 +48,16 @@ def test_only_allowed_handlers_are_used():
 
 def test_only_the_client_and_the_endpoints_speak_http():
     speakers = {path.name for path, tree in sources().items() if "aiohttp" in set(imports(tree))}
-    assert speakers == {"kube.py", "conductor_client.py", "endpoint.py", "health.py", "app.py", "main.py", "shell.py"}
+    assert speakers == {
+        "kube.py",
+        "conductor_client.py",
+        "witness_client.py",
+        "endpoint.py",
+        "health.py",
+        "app.py",
+        "main.py",
+        "shell.py",
+    }
 
 
 def test_the_settings_of_operators_md():

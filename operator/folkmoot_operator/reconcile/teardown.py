@@ -20,7 +20,7 @@ from folkmoot_core.plan.teardown import TeardownState
 from folkmoot_core.plan.types import Problems
 from folkmoot_core.plan.views import TenantView
 from folkmoot_operator.applier import belongs_to_tenant
-from folkmoot_operator.kinds import DEPLOYMENT, NAMESPACE, STATEFUL_SET, TENANT, Key, Obj, key_of, labels_of, uid_of
+from folkmoot_operator.kinds import CONFIG_MAP, DEPLOYMENT, NAMESPACE, STATEFUL_SET, TENANT, Key, Obj, key_of, labels_of, uid_of
 from folkmoot_operator.queue import Again
 from folkmoot_operator.reconcile import status
 from folkmoot_operator.reconcile.context import Context, Ref
@@ -129,6 +129,8 @@ async def _remove_finalizer(ctx: Context, raw: Obj, _view: TenantView | Problems
     live = await ctx.kube.get(TENANT, key_of(raw))
     left = [f for f in live["metadata"].get("finalizers") or [] if f != names.FINALIZER]
     metadata = {"finalizers": left, "resourceVersion": live["metadata"]["resourceVersion"]}
+    if (raw.get("spec") or {}).get("deletionPolicy") == "Delete":  # kept ones may be restored: what is remembered of them stays
+        await ctx.kube.delete(CONFIG_MAP, Key(ctx.installation().system_namespace, names.log_memory(uid_of(raw))))
     await ctx.kube.patch(TENANT, key_of(raw), {"metadata": metadata})
     log.info("a Tenant is gone", extra={"tenant": key_of(raw).name})
     return {}
