@@ -170,6 +170,7 @@ class LogReport(_Frozen):
     witnessed: tuple[str, ...] = Field(default=(), max_length=16)  # names whose cosignature the published checkpoint carries
     anchored_size: int = 0
     anchored: str = ""  # RFC 3339 genTime of the newest verified token
+    unanchored: str = Field(default="", max_length=1024)  # why an authority gives no tokens, by name; '' when all do
     state: Literal["Open", "Closed", "Frozen"] = "Open"
     reason: str = ""  # of Frozen, or why no checkpoint is published, such as ForkDetected, WitnessUnavailable
     message: str = ""

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import tsa
 from asn1crypto import cms, tsp
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -20,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID as Usage
 
-from folkmoot_core.ledger import anchor, timestamp
+from folkmoot_core.ledger import anchor, timestamp, tsa
 from folkmoot_core.ledger.anchor import Stamp
 from folkmoot_core.ledger.timestamp_token import response_type
 

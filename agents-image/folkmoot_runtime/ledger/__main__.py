@@ -11,6 +11,7 @@ import contextlib
 import gc
 import logging
 import os
+import secrets
 import sys
 import time
 import uuid
@@ -21,10 +22,13 @@ import uvloop
 from folkmoot_core import names
 from folkmoot_core.entries import new_entry
 from folkmoot_core.errors import Conflict, Invalid, Unavailable
+from folkmoot_core.ledger import timestamp
 from folkmoot_runtime import keyring, process, web
 from folkmoot_runtime import settings as environment
 from folkmoot_runtime.broker.peers import Peer
 from folkmoot_runtime.ledger import debug
+from folkmoot_runtime.ledger.anchor_files import AnchorFiles
+from folkmoot_runtime.ledger.anchors import Anchors, BrokerTimestamps, Clocks
 from folkmoot_runtime.ledger.app import Doors
 from folkmoot_runtime.ledger.durable import RealOs
 from folkmoot_runtime.ledger.interface import OWN, OWN_ACTOR
@@ -72,23 +76,27 @@ async def _keep(settings: Settings, trust: Trust, doors: Doors, opened: list[Log
     """Open the log, then watch over it."""
     directory = settings.data / "ledger"
     wrapper = keyring.from_environment(os.environ)
-    fence, terms, peers = _outside(settings, trust, directory)
+    fence, terms, conductor, broker = _outside(settings, trust, directory)
     recovered = await open_log(directory, Options(tenant=settings.tenant, wrapper=wrapper, fence=fence))
     opened.append(recovered)
+    clocks = Clocks(time.time, time.monotonic, lambda: secrets.randbelow(2**timestamp.NONCE_BITS - 1) + 1)
+    files = AnchorFiles(directory, RealOs())
+    recovered.anchors = Anchors(recovered, files, BrokerTimestamps(broker), lambda: terms.current, clocks)
     doors.ledger = recovered
     log.info("log open", extra={"origin": recovered.origin, "size": recovered.size, "keys_wrapped_by": wrapper.id or "nobody"})
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(terms.follow_forever(recovered))
             group.create_task(Retention(recovered, directory / RETENTION, lambda: terms.current, time.time).run())
+            group.create_task(recovered.anchors.run())
             group.create_task(_watch(recovered))
     finally:
-        for peer in peers:
+        for peer in (conductor, broker):
             await peer.aclose()
 
 
-def _outside(settings: Settings, trust: Trust, directory: Path) -> tuple[Witnesses | None, Terms, list[Peer]]:
-    """The ways to the terms, and to witnesses where this installation has one."""
+def _outside(settings: Settings, trust: Trust, directory: Path) -> tuple[Witnesses | None, Terms, Peer, Peer]:
+    """The ways to the terms, and to witnesses where this installation has one; over conductor and broker."""
     mode = os.environ.get(WITNESS, "none")
     if mode not in ("none", "required"):
         raise Invalid(f"environment variable {WITNESS} is {mode!r}; expected required or none")
@@ -96,7 +104,7 @@ def _outside(settings: Settings, trust: Trust, directory: Path) -> tuple[Witness
     broker = Peer(settings.broker_url, settings.token_file(names.AUDIENCE_BROKER), trust, settings.timeout)
     terms = Terms(conductor, RealOs(), directory / TERMS, settings.tenant)
     terms.load()
-    return Witnesses(BrokerTransport(broker)) if mode == "required" else None, terms, [conductor, broker]
+    return Witnesses(BrokerTransport(broker)) if mode == "required" else None, terms, conductor, broker
 
 
 async def _watch(recovered: Log) -> None:

@@ -19,7 +19,7 @@ from starlette.routing import Route
 from folkmoot_core import names
 from folkmoot_core.entries import Actor, Producer, new_entry
 from folkmoot_core.errors import Conflict, Forbidden, Missing, Unavailable
-from folkmoot_core.ledger import tiles
+from folkmoot_core.ledger import anchor, tiles
 from folkmoot_runtime import web
 from folkmoot_runtime.ledger import appends, control, debug
 from folkmoot_runtime.ledger.appends import Appends
@@ -120,7 +120,7 @@ class Doors:
         data = await self._log().read(path)
         if data is None:
             raise Missing(f"this log has no {path} (yet)")
-        if path in (tiles.CHECKPOINT, tiles.VKEY, tiles.MLDSA_VKEY, tiles.POLICY):
+        if path in (tiles.CHECKPOINT, tiles.VKEY, tiles.MLDSA_VKEY, tiles.POLICY, anchor.CLOSING):
             return Response(data, media_type="text/plain; charset=utf-8", headers={"Cache-Control": "no-cache"})
         headers = {"Cache-Control": "private, max-age=31536000, immutable"}  # private: it was read with a token
         return Response(data, media_type="application/octet-stream", headers=headers)
@@ -167,5 +167,5 @@ def _files(read: Callable[[Request], Any]) -> list[Route]:
     return [
         Route(f"/{tiles.CHECKPOINT}", read),
         *(Route(f"/{path}", read) for path in (tiles.VKEY, tiles.MLDSA_VKEY, tiles.POLICY)),
-        Route("/tile/{rest:path}", read),
+        *(Route(f"/{folder}/{{rest:path}}", read) for folder in ("tile", "checkpoints", "anchors")),
     ]

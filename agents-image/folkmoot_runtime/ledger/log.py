@@ -15,12 +15,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from folkmoot_core.document import AuditEntry, LogReport
 from folkmoot_core.entries import EntryRequest, EntryType, Producer, Receipt
 from folkmoot_core.errors import Conflict, FolkmootError, Unavailable
-from folkmoot_core.ledger import bundle, checkpoint, note, retention, rotation, tiles
+from folkmoot_core.ledger import anchor, bundle, checkpoint, note, retention, rotation, tiles
 from folkmoot_core.ledger.envelope import Prepared, prepare
 from folkmoot_runtime.keyring import NoWrapper, Wrapper
 from folkmoot_runtime.ledger import clock
@@ -34,6 +34,9 @@ from folkmoot_runtime.ledger.volume import Birth, Opening, Volume, open_volume
 from folkmoot_runtime.ledger.waiting import MAX_QUEUED, Admission, Lot, Waiting, durable_lot, lot_of
 from folkmoot_runtime.ledger.witnesses import Witnesses
 from folkmoot_runtime.ledger.writer import Writer
+
+if TYPE_CHECKING:
+    from folkmoot_runtime.ledger.anchors import Anchors
 
 log = logging.getLogger(__name__)
 FENCE_SECONDS = 10.0  # that an append waits for the first word of the witness
@@ -110,6 +113,8 @@ class Log:
         self._clock_entry: Lot | None = None  # that the times before it are wrong
         self._other_thread = ThreadPoolExecutor(1, "ledger-other")
         self.failure: FolkmootError | None = None
+        self.anchors: Anchors | None = None
+        """Who has the log timestamped, and has the files; set by who runs it."""
         self.minimum = 0
         """First entry that is still given out (`retention.py`): bundles that end at or below it are not."""
         self.stopped = asyncio.Event()
@@ -318,6 +323,8 @@ class Log:
     async def anchor(self) -> None:
         """See `control.Controlled.anchor`."""
         await self.publish()
+        if self.anchors is not None:
+            await self.anchors.now()
 
     def status(self) -> LogReport:
         """What the core reports of its log."""
@@ -329,6 +336,7 @@ class Log:
             origin=self.origin, vkeys=publisher.keys.vkeys(), rotation=publisher.rotation, size=publisher.size,
             root=point.root.hex() if point else "", entries=self.size, witnessed=publisher.witnessed, state=state,
             reason=trouble.reason if trouble else "", message=trouble.message if trouble else "",
+            **(vars(self.anchors.state()) if self.anchors is not None else {}),
         )  # fmt: skip
 
     async def read(self, path: str) -> bytes | None:
@@ -339,6 +347,8 @@ class Log:
             return f"{self._publisher.keys.vkeys()[path == tiles.MLDSA_VKEY]}\n".encode()
         if path == tiles.POLICY:
             return self._publisher.policy.text().encode() if self._publisher.policy else None
+        if anchor.is_path(path):
+            return await self.anchors.read(path) if self.anchors is not None else None
         tile = tiles.parse(path)
         if tile.level != tiles.ENTRIES:
             return self._sequence.rows.tile(tile)
@@ -364,7 +374,9 @@ class Log:
                     self._sealed = False
                     raise
             await self.publish()
-            return self.size
+        if self.anchors is not None:
+            await self.anchors.now()
+        return self.size
 
     async def aclose(self) -> None:
         """Write what was accepted, publish, close the files, release the lock."""

@@ -13,7 +13,7 @@ from typing import Literal
 from folkmoot_core.document import AuditEntry, LogReport
 from folkmoot_core.entries import EntryRequest, EntryType, Producer, Receipt, rfc3339
 from folkmoot_core.errors import Conflict
-from folkmoot_core.ledger import bundle, retention, rotation, tiles
+from folkmoot_core.ledger import anchor, bundle, retention, rotation, tiles
 from folkmoot_core.ledger.checkpoint import Checkpoint
 from folkmoot_core.ledger.envelope import Prepared, prepare
 from folkmoot_core.ledger.sequence import Sequence as State
@@ -82,6 +82,8 @@ class MemoryLog:
             return f"{self._keys.vkeys()[path == tiles.MLDSA_VKEY]}\n".encode()
         if path == tiles.POLICY:
             return policy_of(self._keys.vkeys(), AuditEntry()).text().encode()
+        if anchor.is_path(path):
+            return None
         tile = tiles.parse(path)
         if tile.level != tiles.ENTRIES:
             return self._state.rows.tile(tile)

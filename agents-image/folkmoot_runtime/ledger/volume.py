@@ -7,6 +7,7 @@
     state         what of it need not be hashed entry by entry again (state.py); may be deleted
     row-<l>, marks, offsets   derived from it (columns.py); may be deleted
     checkpoint    the last published one; recovery never falls behind it
+    checkpoints/, anchors/    its timestamps (anchor_files.py)
     clock         a person's word that the log's times are wrong (clock.py)
 
 Runs in a thread before the process serves anything; raises `LogDamaged`, `Conflict` or

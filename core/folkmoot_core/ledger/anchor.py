@@ -16,6 +16,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from hashlib import sha256
 from typing import Any, Final
 
@@ -28,7 +29,7 @@ _NAME: Final = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _SIZE: Final = r"[1-9][0-9]{0,15}"
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 _TEXTS: Final = {"root": re.compile(r"[0-9a-f]{64}", re.ASCII), "authority": re.compile(_NAME, re.ASCII), "token": _DIGEST,
-                 "certificates": _DIGEST, "time": re.compile(r"[0-9TZ:.-]{20,32}", re.ASCII),
+                 "certificates": _DIGEST, "time": re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z", re.ASCII),
                  "policy": re.compile(r"[0-9.]{3,400}", re.ASCII)}  # fmt: skip
 _PATH: Final = re.compile(
     rf"checkpoints/{_SIZE}|anchors/(?:{_SIZE}\.{_NAME}\.ts[qr]|{_NAME}\.[0-9a-f]{{12}}\.pem|closing\.json)", re.ASCII
@@ -78,6 +79,11 @@ class Stamp:
         """Path of the certificates."""
         return f"anchors/{self.authority}.{self.certificates.removeprefix('sha256:')[:12]}.pem"
 
+    @property
+    def seconds(self) -> float:
+        """`time` as epoch seconds."""
+        return datetime.fromisoformat(self.time).timestamp()
+
     def paths(self) -> list[str]:
         """Every file that it speaks of."""
         return [self.checkpoint, self.response, self.query, self.pem]
@@ -103,6 +109,10 @@ def read(data: Mapping[str, Any]) -> Stamp:
         if not isinstance(value, str) or not form.fullmatch(value):
             raise Invalid(f"the entry's {name} is not what an anchor has there")
         texts[name] = value
+    try:
+        datetime.fromisoformat(texts["time"])
+    except ValueError as error:  # the 30th of February
+        raise Invalid("the entry's time is not what an anchor has there") from error
     return Stamp(size, **texts)
 
 

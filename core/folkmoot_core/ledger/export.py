@@ -11,7 +11,6 @@ import json
 import tarfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
-from datetime import datetime
 from typing import Any
 
 from folkmoot_core.errors import Invalid, Unavailable
@@ -77,8 +76,7 @@ def readme(stamps: Iterable[Stamp] = ()) -> str:
 
 def _command(stamp: Stamp) -> str:
     """Times are whole seconds for OpenSSL; one that begins in the middle of a second is as good as that second."""
-    seconds = int(datetime.fromisoformat(stamp.time).timestamp())
-    certificates = f"-CAfile {stamp.pem} -untrusted {stamp.pem} -attime {seconds}"
+    certificates = f"-CAfile {stamp.pem} -untrusted {stamp.pem} -attime {int(stamp.seconds)}"
     return f"  openssl ts -verify -data {stamp.checkpoint} -in {stamp.response} {certificates}"
 
 

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import rfc3161ng
 import timestamps
-import tsa
 from cryptography.x509.oid import ExtendedKeyUsageOID as Usage
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,7 +19,7 @@ from rfc3161_client import VerifierBuilder, decode_timestamp_response
 from timestamps import DATA, NONCE, NOW, Leaf
 
 from folkmoot_core.errors import Invalid
-from folkmoot_core.ledger import timestamp
+from folkmoot_core.ledger import timestamp, tsa
 
 HONEST = timestamps.forger()
 PINNED = timestamps.pinned(HONEST)

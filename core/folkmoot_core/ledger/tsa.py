@@ -1,6 +1,6 @@
 """A timestamp authority as a function: query, key, time and serial number in, response out. RFC 3161, RFC 5816.
 
-Tests make good and bad tokens with it; an authority of our own, with a door, is still to come. No clock, no randomness: both come in.
+The authority's own process calls it (`folkmoot_runtime.tsa`), and tests make good tokens with it. No clock, no randomness: both come in.
 Obligations, numbered here and at the steps (sections of RFC 3161):
 
 1. one DER value of a TimeStampReq, version 1, or failInfo badDataFormat or badRequest (§2.4.1, §2.4.2);
