@@ -36,7 +36,7 @@ class Evidence:
         self._notary = notary
 
     async def record(self, reader: str) -> None:
-        """Put on record that somebody takes a copy. A closed log is still evidence, and takes no more entries."""
+        """Put on record that somebody takes a copy. A closed or frozen log is still evidence, and takes no more entries."""
         fact = Fact(
             id=f"evidence.exported/{uuid.uuid4()}",
             type="evidence.exported",
@@ -47,6 +47,9 @@ class Evidence:
             async with asyncio.timeout(RECORD_SECONDS):
                 await self._notary.put(fact)
         except TimeoutError:
+            if (await self._notary.ledger.status()).state == "Frozen":
+                log.warning("evidence of a frozen log handed out; the log cannot say so", extra={"reader": reader})
+                return
             raise Unavailable(
                 "the ledger gives no receipt for this read, so nothing is handed out; ask again", retry_after=5
             ) from None

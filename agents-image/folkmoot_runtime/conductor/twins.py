@@ -33,6 +33,8 @@ class MemoryLedger:
         """See `LedgerClient.append`."""
         if self.failing is not None:
             raise self.failing
+        if self.frozen is not None:
+            raise Unavailable(f"the log is frozen ({self.frozen[0]})", reason="LogFrozen", retry_after=60)
         (receipt,) = await self.log.append([request], CONDUCTOR)
         if receipt.duplicate:
             self.duplicates.append(request.id)
@@ -60,7 +62,7 @@ class MemoryLedger:
         return stands.model_copy(update={"state": "Frozen", "reason": self.frozen[0], "message": self.frozen[1]})
 
     async def freeze(self, reason: str, message: str) -> LogReport:
-        """See `LedgerClient.freeze`. Appends go on: what the ledger does then is tested there."""
+        """See `LedgerClient.freeze`."""
         self.frozen = self.frozen or (reason, message)
         return await self.status()
 

@@ -136,8 +136,8 @@ class Doors:
         )  # fmt: skip
         try:
             await self._log().append([entry], OWN)
-        except Conflict as error:
-            if error.reason != "LogClosed":  # a closed log is still evidence, and takes no more entries
+        except (Conflict, Unavailable) as error:
+            if error.reason not in ("LogClosed", "LogFrozen"):  # these are still evidence, and take no more entries
                 raise
         self._read_minutes[reader] = minute
 

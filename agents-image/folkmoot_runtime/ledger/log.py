@@ -166,6 +166,8 @@ class Log:
         """A log that starts again takes nothing before its witness said that the volume is the newest; a running one goes on."""
         if self._publisher.checked.is_set():
             return
+        if self._publisher.frozen is not None:  # no witness's word will change that
+            raise self._unfenced()
         try:
             async with asyncio.timeout(FENCE_SECONDS):
                 await self._publisher.checked.wait()
@@ -173,7 +175,9 @@ class Log:
             raise self._unfenced() from None
 
     def _unfenced(self) -> Unavailable:
-        trouble = self._publisher.frozen or self._publisher.trouble
+        if (frozen := self._publisher.frozen) is not None:
+            return Unavailable(f"the log is frozen ({frozen.reason}): {frozen.message}", reason="LogFrozen", retry_after=60)
+        trouble = self._publisher.trouble
         why = f": {trouble.message}" if trouble else ""
         return Unavailable(f"the ledger started and waits for its witness before it takes entries{why}",
                            reason="WaitingForWitness", retry_after=1)  # fmt: skip

@@ -342,6 +342,18 @@ async def test_events_are_resumed_without_loss(world: Any, make: Any) -> None:
         assert results[0]["time"].endswith("Z")
 
 
+async def test_evidence_waits_for_its_record_unless_the_log_can_take_none(world: Any, make: Any) -> None:
+    async with doors(world) as (conductor, client, _):
+        await conductor.documents.put(make.document())
+        world.ledger.failing = Unavailable("the log is frozen", reason="LogFrozen")
+        auditor = as_(world, "folkmoot-auditor")
+        refused = await client.get("/v1/evidence", headers=auditor)
+        assert refused.status_code == 503
+        world.ledger.failing = None
+        await world.ledger.freeze("ForkDetected", "another history")
+        assert (await client.get("/v1/evidence", headers=as_(world, "folkmoot-auditor"))).status_code == 200
+
+
 async def test_the_evidence_is_a_tar_that_opens_every_commitment(world: Any, make: Any) -> None:
     async with doors(world) as (conductor, client, operator):
         await conductor.documents.put(make.document())

@@ -339,6 +339,18 @@ async def test_status_rotation_and_freezing_over_the_socket(controlled: Setting)
         assert (refused.status_code, refused.json()["type"]) == (503, "LogFrozen")
 
 
+async def test_a_frozen_log_is_read_although_it_cannot_say_who_read(controlled: Setting) -> None:
+    async with controlled.unix(names.UID_CONDUCTOR) as client:
+        frozen = LogReport.model_validate_json(
+            (await client.post("/v1/freeze", json={"reason": "ForkDetected", "message": "x"})).content
+        )
+    async with controlled.tls(names.SA_AUDITOR) as client:
+        assert (await client.get("/checkpoint")).status_code == 200
+    async with controlled.unix(names.UID_CONDUCTOR) as client:
+        after = LogReport.model_validate_json((await client.get("/v1/status")).content)
+    assert (after.state, after.entries) == ("Frozen", frozen.entries)
+
+
 async def test_a_receipt_may_wait_for_the_checkpoint(controlled: Setting) -> None:
     async with controlled.unix(names.UID_CONDUCTOR) as client:
         answer = await client.post("/v1/entries?wait=checkpoint", content=fact(1, SERVICE, "session.start").model_dump_json())

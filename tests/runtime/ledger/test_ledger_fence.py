@@ -178,6 +178,9 @@ async def test_an_old_snapshot_freezes_and_stays_frozen(world: World, tmp_path: 
     assert (status.state, status.reason) == ("Frozen", "ForkDetected")
     assert "cosigned 7 entries" in status.message
     assert "Restore the volume" in status.message
+    with pytest.raises(Unavailable, match="frozen") as refused:
+        await grow(restored, 9, 1)
+    assert refused.value.reason == "LogFrozen"
     restored._publisher.checked.set()  # even if somebody waited long enough
     with pytest.raises(Unavailable, match="frozen"):
         await grow(restored, 9, 1)
