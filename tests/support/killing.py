@@ -110,7 +110,11 @@ class Killing:
             await asyncio.sleep(self._rng.random() * 0.004)
         await self._kill()
         await self._start()
-        await self._look()
+        try:
+            await self._look()
+        except Gone:
+            code, said = await self.process.end(signal.SIGKILL)
+            raise AssertionError(f"the ledger ended by itself with {code}: {said[-4000:]}") from None
 
     async def _kill(self) -> None:
         code, said = await self.process.end(signal.SIGKILL)

@@ -54,7 +54,12 @@ class Column:
         if first >= start:
             return bytes(tail[(first - start) * self._width : (end - start) * self._width])
         length = (min(end, start) - first) * self._width
-        found = read_at(self._os, self._fd, length, first * self._width)
+        try:
+            found = read_at(self._os, self._fd, length, first * self._width)
+        except OSError as error:
+            raise LogDamaged(
+                f"{self.path} cannot be read: {error.strerror}; the next start makes it again from the log"
+            ) from error
         if len(found) != length:
             raise LogDamaged(f"{self.path} ends before item {first + count}; the next start makes it again from the log")
         return found + bytes(tail[: max(0, end - start) * self._width])

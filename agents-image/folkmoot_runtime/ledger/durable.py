@@ -5,14 +5,16 @@ Order matters: content is synced before the name that shows it, the name (its di
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from folkmoot_core.errors import Invalid
 
 ZEROS = b"\0" * (1 << 20)
+FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Os(Protocol):

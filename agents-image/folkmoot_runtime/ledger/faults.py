@@ -29,6 +29,10 @@ class FaultyOs(RealOs):
         self._reach("pwritev")
         return super().pwritev(fd, [buffers[0][: self.at_most]], offset)
 
+    def pread(self, fd: int, length: int, offset: int) -> bytes:
+        self._reach("pread")
+        return super().pread(fd, length, offset)
+
     def open(self, path: str, flags: int, mode: int = 0o640) -> int:
         self._reach("open")
         return super().open(path, flags, mode)

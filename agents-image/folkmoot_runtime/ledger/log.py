@@ -20,15 +20,15 @@ from typing import TYPE_CHECKING, Any, Literal
 from folkmoot_core.document import AuditEntry, LogReport
 from folkmoot_core.entries import EntryRequest, EntryType, Producer, Receipt
 from folkmoot_core.errors import Conflict, FolkmootError, Unavailable
-from folkmoot_core.ledger import anchor, bundle, checkpoint, note, retention, rotation, tiles
+from folkmoot_core.ledger import anchor, checkpoint, note, retention, rotation, tiles
 from folkmoot_core.ledger.envelope import Prepared, prepare
 from folkmoot_runtime.keyring import NoWrapper, Wrapper
 from folkmoot_runtime.ledger import clock
 from folkmoot_runtime.ledger.durable import Os, RealOs, remove_file
 from folkmoot_runtime.ledger.interface import check_claims, own
 from folkmoot_runtime.ledger.keys import LogKeys
-from folkmoot_runtime.ledger.publisher import Publisher
-from folkmoot_runtime.ledger.records import MAX_COUNT
+from folkmoot_runtime.ledger.publisher import Publisher, Trouble
+from folkmoot_runtime.ledger.records import MAX_COUNT, LogDamaged
 from folkmoot_runtime.ledger.segments import FIRST_SEGMENT
 from folkmoot_runtime.ledger.volume import Birth, Opening, Volume, open_volume
 from folkmoot_runtime.ledger.waiting import MAX_QUEUED, Admission, Lot, Waiting, durable_lot, lot_of
@@ -111,6 +111,7 @@ class Log:
         self._publisher = Publisher(volume, options.fence, options.clock)
         self._refused = 0
         self._clock_entry: Lot | None = None  # that the times before it are wrong
+        self._damage: Trouble | None = None  # that a reader has met
         self._other_thread = ThreadPoolExecutor(1, "ledger-other")
         self.failure: FolkmootError | None = None
         self.anchors: Anchors | None = None
@@ -308,21 +309,30 @@ class Log:
 
     async def rotate(self) -> str:
         """Exchange both signing keys; the new vkey. The entry about it is signed by the old and by the new key."""
-        publisher, files = self._publisher, self._volume.files
-        async with publisher.lock:
-            old = publisher.keys
-            fresh = LogKeys.of(self.origin, self._options.birth.secret())
-            statement = rotation.make(old.ed25519, fresh.ed25519, [fresh.ed25519.verifier(), fresh.mldsa.verifier()])
-            await asyncio.to_thread(files.prepare, fresh.secret)
-            vkey, mldsa = fresh.vkeys()
-            entry = self._own(
-                "log.key.rotated", fresh.rotation_id(), previous=old.vkey(), vkey=vkey, mldsa=mldsa, statement=statement.decode()
-            )
-            receipt = (await self.admit([entry]).receipts())[0]
-            publisher.exchange(await asyncio.to_thread(files.take_over, fresh, receipt.index), statement)
+        try:
+            async with self._publisher.lock:
+                receipt = await self._exchange_keys()
+        except OSError as error:
+            # The entry may be there, and the keys not: nothing is signed until a start has looked (`volume.py`).
+            self.failed(f"exchanging the keys failed: {error.strerror}")
+            raise Unavailable("the ledger's volume failed; it starts again", reason="SyncFailed", retry_after=1) from error
         self._grown.set()
         log.info("log keys rotated", extra={"index": receipt.index})
         return self.vkey
+
+    async def _exchange_keys(self) -> Receipt:
+        publisher, files = self._publisher, self._volume.files
+        old = publisher.keys
+        fresh = LogKeys.of(self.origin, self._options.birth.secret())
+        statement = rotation.make(old.ed25519, fresh.ed25519, [fresh.ed25519.verifier(), fresh.mldsa.verifier()])
+        await asyncio.to_thread(files.prepare, fresh.secret)
+        vkey, mldsa = fresh.vkeys()
+        entry = self._own(
+            "log.key.rotated", fresh.rotation_id(), previous=old.vkey(), vkey=vkey, mldsa=mldsa, statement=statement.decode()
+        )
+        receipt = (await self.admit([entry]).receipts())[0]
+        publisher.exchange(await asyncio.to_thread(files.take_over, fresh, receipt.index), statement)
+        return receipt
 
     async def anchor(self) -> None:
         """See `control.Controlled.anchor`."""
@@ -333,7 +343,7 @@ class Log:
     def status(self) -> LogReport:
         """What the core reports of its log."""
         publisher = self._publisher
-        trouble = publisher.frozen or publisher.trouble
+        trouble = publisher.frozen or self._damage or publisher.trouble
         point = checkpoint.parse(note.split(publisher.published)[0]) if publisher.published else None
         state: Literal["Open", "Closed", "Frozen"] = "Frozen" if publisher.frozen else "Closed" if self._sealed else "Open"
         return LogReport(
@@ -358,11 +368,15 @@ class Log:
             return self._sequence.rows.tile(tile)
         if retention.denied(self.minimum, tile):
             return None
-        first = tile.index * tiles.WIDTH
-        if first + tile.width > self.size:
+        if tile.index * tiles.WIDTH + tile.width > self.size:
             return None
-        loop = asyncio.get_running_loop()
-        return bundle.encode(await loop.run_in_executor(self._other_thread, self._wal.read, first, tile.width))
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._other_thread, self._volume.bundle, tile)
+        except LogDamaged as error:
+            if self._damage is None:
+                log.critical("log damaged", extra={"reason": error.message})
+            self._damage = Trouble(error.reason, error.message)
+            raise
 
     # -- ending -----------------------------------------------------------------------------------------------------
 

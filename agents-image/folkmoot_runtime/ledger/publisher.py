@@ -10,7 +10,6 @@ another history, the log freezes, durably, and shows nothing new; 6. the file is
 from __future__ import annotations
 
 import asyncio
-import errno
 import json
 import logging
 import time
@@ -27,14 +26,13 @@ from folkmoot_core.ledger.checkpoint import Checkpoint
 from folkmoot_core.ledger.policy import Policy
 from folkmoot_core.ledger.terms import CLUSTER, policy_of
 from folkmoot_runtime.ledger.clock import signed_at
-from folkmoot_runtime.ledger.durable import replace_file
+from folkmoot_runtime.ledger.durable import FULL, replace_file
 from folkmoot_runtime.ledger.keys import LogKeys
 from folkmoot_runtime.ledger.volume import Volume
 from folkmoot_runtime.ledger.witnesses import Candidate, Gathered, Witnesses
 
 log = logging.getLogger(__name__)
 Write = Callable[..., Awaitable[None]]
-FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 FROZEN: Final = "frozen"  # file on the volume: reason and message
 RECIPE: Final = (
     "Find out which history is the true one: compare the checkpoints that others hold (the witness, exports, timestamps). Restore "

@@ -40,6 +40,12 @@ class SyncFailed(FolkmootError):
     reason = "SyncFailed"
 
 
+class VolumeFailed(FolkmootError):
+    """The volume cannot be read or written, or is full, where the log cannot begin without it."""
+
+    reason = "VolumeFailed"
+
+
 class Superseded(FolkmootError):
     """Another process has opened the log since: this one must write nothing more and promise nothing more."""
 

@@ -156,6 +156,12 @@ class Wal:
         known, decoded = self._decoded
         if known <= first and first + count <= known + len(decoded):
             return decoded[first - known : first - known + count]
+        try:
+            return self._read(first, count)
+        except OSError as error:
+            raise LogDamaged(f"{self._directory}: entries from {first} on cannot be read: {error.strerror}. {REPAIR}") from error
+
+    def _read(self, first: int, count: int) -> list[bytes]:
         found: list[bytes] = []
         position = int.from_bytes(self.columns.offsets.read(first // WIDTH, 1), "little")
         for start, entries in self._records(position, first - first % WIDTH):
