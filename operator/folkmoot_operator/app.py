@@ -167,15 +167,15 @@ class App:
         """Wait for leadership, then reconcile until cancelled or the Lease is lost."""
         if self.settings.leader_election:
             await self.elector.acquire()
-        if self.fence.witness is not None:
-            await self.fence.witness.listen(WITNESS_SECONDS)
-        self.leading = True
         context = self.context
         assert context is not None  # noqa: S101 - prepare() has run
         try:
             async with asyncio.TaskGroup() as group:
                 if self.settings.leader_election:
                     group.create_task(self.elector.keep(), name="folkmoot-lease")
+                if self.fence.witness is not None:  # while the Lease is kept, which is shorter than this may take
+                    await self.fence.witness.listen(WITNESS_SECONDS)
+                self.leading = True
                 self.enqueue_everything()
                 group.create_task(self._resync(), name="folkmoot-resync")
 

@@ -231,7 +231,7 @@ def audit_status(report: Report, stored: dict[str, Any], fork: str = "") -> Audi
             root=said.root[:64] or None, entries=said.entries, state=said.state, reason=said.reason[:253] or None,
             message=_short(said.message), fork=_short(fork), witnessed=tuple(name[:253] for name in said.witnessed[:16]),
             anchored=datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if at is not None else None,
-            anchored_size=said.anchored_size if at is not None and said.anchored_size >= 0 else None,
+            anchored_size=said.anchored_size if at is not None and said.anchored_size >= 0 else None, unanchored=_short(said.unanchored),
         )  # fmt: skip
     origin, vkey = report.origin[:253] or stored.get("origin"), report.vkey[:512] or stored.get("vkey")
     if not origin and not vkey:

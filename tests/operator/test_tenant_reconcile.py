@@ -256,7 +256,7 @@ async def test_a_timestamp_becomes_late_by_time_alone(world):
     await world.tenant(audit={"timestamps": {"authorities": [authority]}})
     await world.ready()
     assert world.condition(TENANT, "acme", "AuditAnchored")["reason"] == "NotTimestampedYet"
-    await report_log(world, 2, anchored=world.now(), anchored_size=8)
+    await report_log(world, 2, anchored=world.now(), anchored_size=8, unanchored="tsa: no answer within 12 s")
     assert world.condition(TENANT, "acme", "AuditAnchored")["status"] == "True"
     after = world.answers[Ref("Tenant", "", "acme")].after
     world.epoch += after

@@ -17,6 +17,7 @@ READY: Final = "AuditReady"
 ANCHORED: Final = "AuditAnchored"
 HELD: Final = frozenset({"ForkDetected", "WitnessUnavailable", "ClockSetBack", "PolicyNotMet", "VolumeFull"})
 END_OF_TIME: Final = 253402300800.0  # the year 10000
+HEARTBEAT_SECONDS: Final = 300  # the ledger's; heartbeats alone are not timestamped, and do not count here
 LATE_TIMES: Final = 10  # cadences that may be missed before it is called late
 LATE_SECONDS: Final = 900  # and never sooner than this: reports of numbers alone are minutes apart
 
@@ -48,15 +49,18 @@ def anchored(audit: Mapping[str, Any], timestamps: Timestamps, now: float) -> tu
         return unknown(ANCHORED, "NotConfigured", "spec.audit.timestamps names no authority: nobody outside says when"), None
     if not audit.get("vkey"):
         return unknown(ANCHORED, "NotReported", "the core has not reported its log"), None
-    size, covered = int(audit.get("size") or 0), int(audit.get("anchoredSize") or 0)
-    at = moment(str(audit.get("anchored") or ""))
+    at, trouble = moment(str(audit.get("anchored") or "")), str(audit.get("unanchored") or "")
     if at is None:
-        return false(ANCHORED, "NotTimestampedYet", "no authority has timestamped this log yet; the ledger's log says why"), None
-    limit = late_after(timestamps)
-    if covered < size and now - at > limit:
-        why = f"the newest timestamp covers {covered} of {size} entries and is older than {limit} s; the ledger's log says why"
-        return false(ANCHORED, "AnchorLate", why), None
-    left = at + limit - now
+        return false(ANCHORED, "NotTimestampedYet", trouble or "no authority has timestamped this log yet"), None
+    limit, passed = late_after(timestamps), now - at
+    size, covered = int(audit.get("size") or 0), int(audit.get("anchoredSize") or 0)
+    missed = size - covered - int(passed / HEARTBEAT_SECONDS) > timestamps.every_entries
+    if passed > limit and (missed or (trouble and covered < size)):
+        why = trouble or "the ledger gives no reason"
+        return false(
+            ANCHORED, "AnchorLate", f"the newest timestamp is older than {limit} s and does not cover the log: {why}"
+        ), None
+    left = limit - passed
     return true(ANCHORED, "Timestamped", "status.audit.anchored has the time of the newest timestamp"), left if left > 0 else None
 
 

@@ -79,6 +79,7 @@ class AuditStatus(Spec):
     )
     anchored: Time | None = Field(default=None, description="Time in the newest timestamp (RFC 3161) that was verified.")
     anchored_size: int | None = Field(default=None, ge=0, description="Entries that this timestamp covers.")
+    unanchored: Text | None = Field(default=None, description="Why an authority gives no timestamps, by its name.")
     sealed_size: int | None = Field(default=None, ge=0, description="Entries of the log when it was sealed for good.")
     exported: Annotated[str, StringConstraints(max_length=512)] | None = Field(
         default=None, description="Where the sealed log was exported to."

@@ -15,6 +15,7 @@ LOG = {"origin": "folkmoot/x", "vkey": "v", "state": "Open", "size": 10, "entrie
 AT = "2026-11-01T12:00:00Z"
 NOW = audit_conditions.moment(AT) or 0.0
 AUTHORITY = TimestampAuthoritySpec(name="tsa", url="https://tsa.example", certificates="x")
+DOWN = LOG | {"anchored": AT, "unanchored": "tsa: no answer within 12 s"}
 ASKED = Timestamps(authorities=(AUTHORITY,))
 
 
@@ -50,22 +51,26 @@ def test_ready(audit: dict[str, Any], fork: str, status: str, reason: str) -> No
         ({}, ASKED, 0, "Unknown", "NotReported"),
         (LOG, ASKED, 0, "False", "NotTimestampedYet"),
         (LOG | {"anchored": "yesterday"}, ASKED, 0, "False", "NotTimestampedYet"),
-        (LOG | {"anchored": AT, "anchoredSize": 9}, ASKED, 900, "True", "Timestamped"),
-        (LOG | {"anchored": AT, "anchoredSize": 9}, ASKED, 901, "False", "AnchorLate"),
-        (LOG | {"anchored": AT, "anchoredSize": 10}, ASKED, 90_000, "True", "Timestamped"),
-        (LOG | {"anchored": AT, "anchoredSize": 9}, Timestamps(authorities=(AUTHORITY,), every_seconds=3600), 36_000, "True", "Timestamped"),
-        (LOG | {"anchored": AT}, Timestamps(authorities=(AUTHORITY,), every_seconds=3600), 36_001, "False", "AnchorLate"),
+        (DOWN | {"anchoredSize": 9}, ASKED, 900, "True", "Timestamped"),
+        (DOWN | {"anchoredSize": 9}, ASKED, 901, "False", "AnchorLate"),
+        (DOWN | {"anchoredSize": 10}, ASKED, 90_000, "True", "Timestamped"),
+        (LOG | {"anchored": AT, "anchoredSize": 9}, ASKED, 90_000, "True", "Timestamped"),
+        (LOG | {"anchored": AT, "size": 268}, ASKED, 3600, "True", "Timestamped"),
+        (LOG | {"anchored": AT, "size": 269}, ASKED, 3600, "False", "AnchorLate"),
+        (DOWN | {"anchoredSize": 9}, Timestamps(authorities=(AUTHORITY,), every_seconds=3600), 36_000, "True", "Timestamped"),
+        (DOWN, Timestamps(authorities=(AUTHORITY,), every_seconds=3600), 36_001, "False", "AnchorLate"),
     ],
 )  # fmt: skip
 def test_anchored(audit: dict[str, Any], timestamps: Timestamps, passed: float, status: str, reason: str) -> None:
     found, _ = audit_conditions.anchored(audit, timestamps, NOW + passed)
     assert (found.type, found.status, found.reason) == ("AuditAnchored", status, reason)
+    assert str(audit.get("unanchored", "") if status == "False" else "") in found.message
 
 
 @given(st.integers(1, 86400), st.integers(0, 900_000))
 def test_it_is_looked_at_again_when_time_alone_could_change_it(every: int, passed: int) -> None:
     timestamps = Timestamps(authorities=(AUTHORITY,), every_seconds=every)
-    audit = LOG | {"anchored": AT, "anchoredSize": 9}
+    audit = DOWN | {"anchoredSize": 9}
     found, again = audit_conditions.anchored(audit, timestamps, NOW + passed)
     if found.status == "True" and again is not None:
         assert audit_conditions.anchored(audit, timestamps, NOW + passed + again)[0].status == "True"
