@@ -10,7 +10,6 @@ from typing import Annotated, Final
 
 from pydantic import Field, StringConstraints
 
-from folkmoot_core.errors import Invalid
 from folkmoot_core.resources.common import NAMED_LIST, Duration, Name, Spec, seconds
 from folkmoot_core.resources.rules import Rule, unique
 
@@ -95,7 +94,7 @@ class Audit(Spec):
         Rule(
             f"duration(self.retention) >= duration('{FLOOR}') && duration(self.retention) <= duration('{CEILING}')",
             f"retention is from {FLOOR} (184 days) to {CEILING} (100 years): logs are kept for six months at least, whoever asks",
-            lambda a: _within(a.retention),
+            lambda a: seconds(FLOOR) <= seconds(a.retention) <= seconds(CEILING),
             ".retention",
         ),
         unique("witnesses", lambda w: w.name, "witnesses has the same name twice; name each witness once"),
@@ -106,10 +105,3 @@ class Audit(Spec):
             ".witnessQuorum",
         ),
     )
-
-
-def _within(retention: str) -> bool:
-    try:
-        return seconds(FLOOR) <= seconds(retention) <= seconds(CEILING)
-    except Invalid:
-        return False
