@@ -19,11 +19,11 @@ from folkmoot_runtime.broker.documents import Documents
 from folkmoot_runtime.broker.engine import Engine
 from folkmoot_runtime.broker.forward import Forwarder
 from folkmoot_runtime.broker.journal import Journal
-from folkmoot_runtime.broker.peers import Peer
 from folkmoot_runtime.broker.providers.registry import Registry
 from folkmoot_runtime.broker.reports import Reporter
 from folkmoot_runtime.broker.slots import Slots
 from folkmoot_runtime.ledger.client import LedgerClient
+from folkmoot_runtime.peer import Peer
 from folkmoot_runtime.settings import Settings
 from folkmoot_runtime.tls import ServingCertificate
 from folkmoot_runtime.trust import Trust

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from folkmoot_core.document import TenantDocument
 from folkmoot_core.errors import Invalid, Unavailable
-from folkmoot_runtime.broker.peers import Peer
+from folkmoot_runtime.peer import Peer
 
 log = logging.getLogger(__name__)
 POLL_SECONDS = 5.0

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from folkmoot_core.document import ProviderReport, Report, TenantDocument
 from folkmoot_core.errors import Unavailable
 from folkmoot_core.resources.tenant import ProviderSpec
-from folkmoot_runtime.broker.peers import Peer
 from folkmoot_runtime.broker.providers.registry import Registry
+from folkmoot_runtime.peer import Peer
 
 log = logging.getLogger(__name__)
 LOOK_SECONDS = 5.0

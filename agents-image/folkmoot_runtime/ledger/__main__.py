@@ -25,7 +25,6 @@ from folkmoot_core.errors import Conflict, Invalid, Unavailable
 from folkmoot_core.ledger import timestamp
 from folkmoot_runtime import keyring, process, web
 from folkmoot_runtime import settings as environment
-from folkmoot_runtime.broker.peers import Peer
 from folkmoot_runtime.ledger import debug
 from folkmoot_runtime.ledger.anchor_files import AnchorFiles
 from folkmoot_runtime.ledger.anchors import Anchors, BrokerTimestamps, Clocks
@@ -39,6 +38,7 @@ from folkmoot_runtime.ledger.retention import Retention
 from folkmoot_runtime.ledger.terms import FILE as TERMS
 from folkmoot_runtime.ledger.terms import BrokerTransport, Terms
 from folkmoot_runtime.ledger.witnesses import Witnesses
+from folkmoot_runtime.peer import Peer
 from folkmoot_runtime.settings import Settings
 from folkmoot_runtime.tls import ServingCertificate
 from folkmoot_runtime.trust import Trust

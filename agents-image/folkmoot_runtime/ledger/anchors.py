@@ -28,9 +28,9 @@ from folkmoot_core.ledger.checkpoint import Checkpoint
 from folkmoot_core.ledger.fence import Answer
 from folkmoot_core.ledger.tiles import ENTRIES, WIDTH, Tile
 from folkmoot_core.ledger.timestamp import QUERY_TYPE, Authority
-from folkmoot_runtime.broker.peers import Peer
 from folkmoot_runtime.ledger.anchor_files import AnchorFiles
 from folkmoot_runtime.ledger.interface import OWN, OWN_ACTOR
+from folkmoot_runtime.peer import Peer
 
 log = logging.getLogger(__name__)
 LOOK_SECONDS: Final = 1.0  # between looks at what is due; a checkpoint a second is what there is to see

@@ -18,8 +18,8 @@ from folkmoot_core.document import AuditEntry
 from folkmoot_core.errors import FolkmootError, Invalid, Unavailable
 from folkmoot_core.ledger.fence import Answer
 from folkmoot_core.ledger.witness import MAX_ANSWER
-from folkmoot_runtime.broker.peers import Peer
 from folkmoot_runtime.ledger.durable import Os, replace_file
+from folkmoot_runtime.peer import Peer
 
 log = logging.getLogger(__name__)
 POLL_SECONDS: Final = 5.0

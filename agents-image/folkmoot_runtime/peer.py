@@ -1,4 +1,4 @@
-"""The broker's own calls to the conductor and the operator: TLS by the installation's CA, the pod's token for that audience."""
+"""Calls to another process of the installation: TLS by its CA, the pod's token for that audience."""
 
 from __future__ import annotations
 
