@@ -221,7 +221,7 @@ class Engine:
         try:
             await self._append(entry)
         except Conflict as error:
-            if error.reason != Conflict.reason:  # the log is closed, for one: not about this entry
+            if error.reason != "IdReused":  # the log is closed, for one: not about this entry
                 raise
             # Another fact has this id, so a journal was lost. Waiting would hold up every entry behind it.
             log.error("the ledger knows this entry with other content", extra={"entry": entry.id, "detail": error.message})
