@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from folkmoot_core.canonical import digest
 from folkmoot_core.document import SessionOrder
@@ -17,8 +17,11 @@ from folkmoot_core.sessions import ClosingNote, Ending, SessionEvent
 
 MAX_RANGES: Final = 100  # position ranges in one entry; closer ones are joined beyond it
 ERASED_TEXT: Final = "(erased)"
-NOT_REACHED: Final = ("broker-journal", "exports", "backups", "providers")
-"""Where copies may be that erasing at the conductor does not reach; said in every entry about an erasure (docs/privacy.md)."""
+MAX_SESSIONS: Final = 1000  # in one request to the broker
+BROKER: Final = "broker-journal"
+NOT_REACHED: Final = (BROKER, "exports", "backups", "providers")
+"""Where copies may be that erasing at the conductor does not reach; said in every entry about an erasure (docs/privacy.md). The broker's
+journal is asked to erase as well, and leaves the list once it has said that it did."""
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 SessionName = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9-]+$")]
@@ -61,6 +64,12 @@ class Erasure(_Frozen):
     intent: int | None = None  # position of the entry before, and of the one after
     outcome: int | None = None
     not_reached: tuple[str, ...] = NOT_REACHED
+
+
+class SessionsErasure(_Frozen):
+    """Body of the broker's `POST /v1/erasures`: uids of sessions whose calls go."""
+
+    sessions: tuple[SessionName, ...] = Field(min_length=1, max_length=MAX_SESSIONS)
 
 
 class HoldRequest(_Frozen):

@@ -23,6 +23,11 @@ async def test_a_patch_is_decided_and_the_decision_verifies_offline(run: Run, tm
         found = json.loads(capsys.readouterr().out)
         assert any(signer.startswith("folkmoot-witness/") for signer in found["signers"])
         assert next(check["says"] for check in found["checks"] if check["name"] == "witnesses").endswith("is met (cluster)")
+        assert (
+            main(["ledger", "coverage", "--source", str(tmp_path / f"{tenant}.tar"), "--clause", "12(2)(a)", "-o", "json"]) == 0
+        )
+        (clause,) = json.loads(capsys.readouterr().out)["clauses"]
+        assert not [gap for gap in clause["gaps"] if "configuration" in gap]
     counts = await run.counts()
     assert counts["unmatched"] == 0
     assert max(counts["by_request"].values()) == 1

@@ -15,7 +15,7 @@ import logging
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import ParamSpec, TypeVar
@@ -60,6 +60,8 @@ class Engine:
     clock: Callable[[], float] = time.time
     salt: Callable[[], bytes] = lambda: secrets.token_bytes(32)
     _flights: dict[str, asyncio.Task[CallAnswer]] = field(default_factory=dict)
+    _flying: dict[str, str] = field(default_factory=dict)
+    """Session of each flight."""
     _closed: bool = False
     # SQLite waits for the disk; one thread, so that transactions never overlap.
     _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "journal"))
@@ -82,9 +84,20 @@ class Engine:
         call = Call(key, agent, envelope, "PREPARED")
         flight = asyncio.create_task(self._fly(call, verdict, context, document.currency), name=f"call-{key[:12]}")
         self._flights[key] = flight
+        self._flying[key] = envelope.session
         flight.add_done_callback(lambda done: self._landed(key, done))
         # Shielded: an agent that goes away must not turn a call that is being paid for into one in doubt.
         return await asyncio.shield(flight)
+
+    async def erase(self, sessions: Sequence[str]) -> int:
+        """Destroy what is kept of sessions that have ended, and refuse further calls for them; how many calls there were. Raises
+        `Unavailable` while one is under way: its answer would be stored afterwards."""
+        await self._journal(self.journal.refuse, sessions)
+        if flying := set(sessions) & set(self._flying.values()):
+            raise Unavailable(
+                f"{len(flying)} of the sessions have calls under way; ask again", reason="CallsUnderWay", retry_after=5
+            )
+        return await self._journal(self.journal.erase, sessions)
 
     async def recover(self) -> int:
         """At start: what was SENT when the last process ended is in doubt, on record. Returns how many."""
@@ -132,6 +145,9 @@ class Engine:
         raise Forbidden(refusal.message, reason=refusal.reason)
 
     async def _fly(self, call: Call, allowed: Allowed, context: Context, currency: str) -> CallAnswer:
+        # In the flight, not before it: whoever erases looks at flights after refusing, so one of the two sees the other.
+        if await self._journal(self.journal.refused, call.envelope.session):
+            raise Conflict(f"session {call.envelope.session} was erased; no call is made for it", reason="SessionErased")
         while True:
             known = await self._journal(self.journal.get, call.key)
             if known is not None and known.state == "SENT":  # its answer could not be stored: the disk was full
@@ -247,7 +263,7 @@ class Engine:
         return Context(call.agent, agent, spec, document.digest())
 
     def _landed(self, key: str, flight: asyncio.Task[CallAnswer]) -> None:
-        del self._flights[key]
+        del self._flights[key], self._flying[key]
         if not flight.cancelled():
             flight.exception()  # looked at, so that a call whose agents have all gone is no warning of asyncio's
 

@@ -4,15 +4,17 @@
 
 An answer is stored before anyone may use it; a row still SENT when the process starts is a call whose fate nobody knows.
 Entries wait here until the ledger has them, and the openings of their commitments stay here: they are content, and content
-never leaves the tenant. Synchronous; the engine runs it in one thread. What an attacker who holds this file can do: read the
+never leaves the tenant. Of a session that is erased the entries alone stay, as the log has them: key, digests, cost, and no
+content; it is remembered, so that nothing of it is stored or paid for again. Synchronous; the engine runs it in one thread. What an attacker who holds this file can do: read the
 tenant's prompts and answers, and make a stored answer be called for again; it holds no key.
 """
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,7 @@ from typing import Literal
 
 from folkmoot_core.calls import CallAnswer, CallEnvelope
 from folkmoot_core.entries import EntryRequest
+from folkmoot_runtime.rewriting import fresh_of, rewrite
 
 State = Literal["PREPARED", "SENT", "DONE", "FAILED", "IN_DOUBT"]
 _SCHEMA = """
@@ -33,6 +36,7 @@ CREATE TABLE IF NOT EXISTS entries (
   receipt INTEGER, salt BLOB, content BLOB
 ) STRICT;
 CREATE INDEX IF NOT EXISTS entries_due ON entries (number) WHERE due = 1 AND receipt IS NULL;
+CREATE TABLE IF NOT EXISTS erased (session TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
 """
 
@@ -74,10 +78,8 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
-        self._db.executescript(_SCHEMA)
+        self._path = path
+        self._db = self._open()
 
     def close(self) -> None:
         """Close the file."""
@@ -153,6 +155,36 @@ class Journal:
                 (name,),
             ).fetchone()
         return int(row[0])
+
+    def refuse(self, sessions: Iterable[str]) -> None:
+        """Nothing more is stored for these sessions."""
+        with self._transaction():
+            self._db.executemany("INSERT OR IGNORE INTO erased VALUES (?)", [(session,) for session in sessions])
+
+    def refused(self, session: str) -> bool:
+        """Whether the session was erased."""
+        return self._db.execute("SELECT 1 FROM erased WHERE session = ?", (session,)).fetchone() is not None
+
+    def erase(self, sessions: Iterable[str]) -> int:
+        """Destroy the calls of these sessions and the openings of their entries, in every page; how many calls there were. May be
+        repeated: a crash in between leaves pages for the next time."""
+        wanted = json.dumps(sorted(set(sessions)))
+        mine = "json_extract(body, '$.session') IN (SELECT value FROM json_each(?))"
+        with self._transaction():
+            gone = self._db.execute(f"DELETE FROM calls WHERE key IN (SELECT key FROM entries WHERE {mine})", (wanted,)).rowcount  # noqa: S608
+            self._db.execute(f"UPDATE entries SET salt = NULL, content = NULL WHERE {mine}", (wanted,))  # noqa: S608
+        rewrite(self._db, self._path)
+        self._db = self._open()
+        return gone
+
+    def _open(self) -> sqlite3.Connection:
+        fresh_of(self._path).unlink(missing_ok=True)
+        opened = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=5.0)
+        opened.execute("PRAGMA journal_mode = WAL")
+        opened.execute("PRAGMA synchronous = FULL")
+        opened.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten with zeros; `erase` sees to copies
+        opened.executescript(_SCHEMA)
+        return opened
 
     def _insert(self, key: str, record: Record, due: bool) -> None:
         opening = record.opening

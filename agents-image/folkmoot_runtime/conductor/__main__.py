@@ -24,8 +24,10 @@ from folkmoot_runtime.bus.credentials import RouterDoor
 from folkmoot_runtime.bus.valkey import Seat, ValkeyBus
 from folkmoot_runtime.conductor.assembly import Conductor, Options, Peers
 from folkmoot_runtime.conductor.checks import HttpSandbox
+from folkmoot_runtime.conductor.erasure import BrokerCalls
 from folkmoot_runtime.conductor.reports import OperatorClient
 from folkmoot_runtime.ledger.client import LedgerClient
+from folkmoot_runtime.peer import Peer
 from folkmoot_runtime.settings import Settings
 from folkmoot_runtime.tls import ServingCertificate
 from folkmoot_runtime.trust import Trust
@@ -59,10 +61,11 @@ def _peers(settings: Settings, trust: Trust, env: Mapping[str, str]) -> Peers:
     over_socket = settings.ledger_url.startswith("unix://")
     ledger_token = None if over_socket else settings.token_file(names.AUDIENCE_LEDGER)
     sandbox = HttpSandbox(settings.sandbox_url, settings.token_file(names.AUDIENCE_SANDBOX)) if settings.sandbox_url else None
+    broker = Peer(settings.broker_url, settings.token_file(names.AUDIENCE_BROKER), trust, settings.timeout)
     return Peers(
         bus=ValkeyBus(settings.bus_url, Seat(settings.tenant, names.CORE, settings.pod), key, router, trust),
         ledger=LedgerClient(settings.ledger_url, ledger_token, None if over_socket else trust, settings.timeout),
-        operator=OperatorClient(settings, trust), trust=trust, sandbox=sandbox, checks_endpoint=settings.sandbox_url,
+        operator=OperatorClient(settings, trust), trust=trust, sandbox=sandbox, broker=BrokerCalls(broker), checks_endpoint=settings.sandbox_url,
         endpoints=_endpoints(env.get("FOLKMOOT_SANDBOX_ENDPOINTS", "")),
     )  # fmt: skip
 

@@ -23,7 +23,7 @@ from folkmoot_runtime.conductor.callers import Callers
 from folkmoot_runtime.conductor.checks import Checks, Sandbox
 from folkmoot_runtime.conductor.documents import Documents
 from folkmoot_runtime.conductor.driver import Driver
-from folkmoot_runtime.conductor.erasure import Erasures
+from folkmoot_runtime.conductor.erasure import Calls, Erasures
 from folkmoot_runtime.conductor.evidence import Evidence
 from folkmoot_runtime.conductor.feed import Feed
 from folkmoot_runtime.conductor.holds import Holds
@@ -57,6 +57,8 @@ class Peers:
     trust: Trust
     sandbox: Sandbox | None = None
     """The checks sandbox; None: there is none."""
+    broker: Calls | None = None
+    """The broker's journal; None: an erasure does not reach it, and says so."""
     checks_endpoint: str = ""
     endpoints: Mapping[str, str] = field(default_factory=dict)
     """Agent → its sandbox's URL, where that is not the Service in this namespace."""
@@ -107,7 +109,7 @@ class Conductor:
             self.store, self.sessions, self.documents, self.presence, self.feed, peers.ledger, peers.operator, self.watch
         )  # fmt: skip
         self.mail = Mail(peers.bus, self.tasks, self.presence)
-        self.erasures = Erasures(self.store, self.vault, self.artefacts, self.notary, self.feed, clock)
+        self.erasures = Erasures(self.store, self.vault, self.artefacts, self.notary, self.feed, peers.broker, clock)
         self.holds = Holds(self.store, self.notary, clock)
         self._evidence = Evidence(self.store, self.artefacts, self.notary)
         self._peers = peers
@@ -141,6 +143,8 @@ class Conductor:
         self._ready = False
         await self._peers.bus.aclose()
         await self._peers.ledger.aclose()
+        if self._peers.broker is not None:
+            await self._peers.broker.aclose()
         await self.store.close()
 
     def ready(self) -> bool:

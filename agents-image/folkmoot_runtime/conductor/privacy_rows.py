@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from folkmoot_core import privacy
 from folkmoot_core.entries import rfc3339
 from folkmoot_core.errors import Conflict, Missing
-from folkmoot_core.privacy import Erasure, ErasureRequest, Hold, HoldRequest
+from folkmoot_core.privacy import BROKER, NOT_REACHED, Erasure, ErasureRequest, Hold, HoldRequest
 from folkmoot_core.sessions import SessionEvent
 from folkmoot_runtime.conductor import rows
 
@@ -147,7 +147,7 @@ def begin_erasure(db: sqlite3.Connection, request: ErasureRequest, erasure_id: s
     positions = [row[0] for row in db.execute(sql, (uids,))]
     spans = privacy.ranges(p for p in positions if p is not None)
     db.execute(
-        "INSERT INTO erasures VALUES (?, ?, ?, ?, ?, ?, ?, 'intended', ?, ?, ?, ?, ?, NULL, NULL)",
+        "INSERT INTO erasures VALUES (?, ?, ?, ?, ?, ?, ?, 'intended', ?, ?, ?, ?, ?, NULL, NULL, 0)",
         (erasure_id, scope.ref, "" if scope.whole else scope.sessions[0], int(scope.whole), request.basis, by, now_ms, uids,
          json.dumps(sealed), len(positions), privacy.list_digest(sealed), json.dumps(spans)),
     )  # fmt: skip
@@ -202,8 +202,8 @@ def withdraw_erasure(db: sqlite3.Connection, erasure: ErasureRow) -> None:
     db.execute("DELETE FROM erasures WHERE id = ?", mine)
 
 
-_ERASURE = """SELECT id, ref, session, whole, basis, by, asked_ms, state, sessions, sealed, count, digest, ranges, intent, outcome
-              FROM erasures"""
+_ERASURE = """SELECT id, ref, session, whole, basis, by, asked_ms, state, sessions, sealed, count, digest, ranges, intent, outcome,
+              broker FROM erasures"""
 
 
 def get_erasure(db: sqlite3.Connection, erasure_id: str) -> ErasureRow | None:
@@ -228,6 +228,11 @@ def advance(
     """The next state, with the position of an entry that is durable now."""
     sql = "UPDATE erasures SET state = ?, intent = COALESCE(?, intent), outcome = COALESCE(?, outcome) WHERE id = ?"
     db.execute(sql, (state, intent, outcome, erasure_id))
+
+
+def mark_broker(db: sqlite3.Connection, erasure_id: str) -> None:
+    """The broker said that it erased its part."""
+    db.execute("UPDATE erasures SET broker = 1 WHERE id = ?", (erasure_id,))
 
 
 def destroy_rows(db: sqlite3.Connection, erasure: ErasureRow, now_ms: int) -> None:
@@ -267,10 +272,11 @@ def _put_event(db: sqlite3.Connection, uid: str, event: SessionEvent) -> None:
 
 
 def _erasure(row: Sequence[Any]) -> ErasureRow:
-    key, ref, session, whole, basis, by, asked_ms, state, sessions, sealed, count, digest, spans, intent, outcome = row
+    key, ref, session, whole, basis, by, asked_ms, state, sessions, sealed, count, digest, spans, intent, outcome, broker = row
     uids = tuple(json.loads(sessions))
     view = Erasure(
         id=key, subject_ref=ref, session=session, basis=basis, by=by, asked=rfc3339(asked_ms / 1000), state=state,
         sessions=len(uids), count=count, digest=digest, intent=intent, outcome=outcome,
+        not_reached=tuple(one for one in NOT_REACHED if not (broker and one == BROKER)),
     )  # fmt: skip
     return ErasureRow(view, bool(whole), uids, tuple(json.loads(sealed)), json.loads(spans))

@@ -9,7 +9,6 @@ write this file could do: invent answers that agents never gave; the ledger's en
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -17,10 +16,12 @@ from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from folkmoot_core.errors import Unavailable
+from folkmoot_runtime.rewriting import fresh_of, rewrite
 
 P = ParamSpec("P")
 T = TypeVar("T")
-SCHEMA_VERSION: Final = 2  # 1: artefacts in plain files; never released, and refused
+SCHEMA_VERSION: Final = 3  # 1: artefacts in plain files; never released, and refused. 2: no word of the broker in erasures
+FROM_2: Final = "ALTER TABLE erasures ADD COLUMN broker INTEGER NOT NULL DEFAULT 0;"
 SCHEMA: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE documents (digest TEXT PRIMARY KEY, body TEXT NOT NULL, received_ms INTEGER NOT NULL) STRICT;
@@ -74,7 +75,8 @@ CREATE TABLE erasures (
   asked_ms INTEGER NOT NULL, state TEXT NOT NULL,  -- intended | recorded | destroyed | done
   sessions TEXT NOT NULL, sealed TEXT NOT NULL,  -- JSON lists: what goes, settled when it was asked for
   count INTEGER NOT NULL, digest TEXT NOT NULL, ranges TEXT NOT NULL,
-  intent INTEGER, outcome INTEGER) STRICT;       -- positions of its two entries
+  intent INTEGER, outcome INTEGER,               -- positions of its two entries
+  broker INTEGER NOT NULL DEFAULT 0) STRICT;     -- whether the broker said that it erased, too
 CREATE TABLE erased (commitment TEXT PRIMARY KEY, position INTEGER, erasure TEXT NOT NULL) STRICT;
 CREATE TABLE steps (
   session TEXT NOT NULL, task TEXT NOT NULL, step INTEGER NOT NULL, body TEXT NOT NULL, PRIMARY KEY (task, step)) STRICT;
@@ -103,7 +105,6 @@ class Store:
         self._path = path
         self._executor = executor or ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
         self._connection: sqlite3.Connection | None = None
-        self._fresh = path.with_name(f"{path.name}.fresh")  # `compact` writes here first
 
     async def open(self) -> None:
         """Create or read the file. A database of a newer version than this program knows is refused."""
@@ -114,9 +115,7 @@ class Store:
         return await self._submit(self._transact, work, *args, **kwargs)
 
     async def compact(self) -> None:
-        """Write the database anew, so that no page keeps a copy of what was deleted (b-trees leave some behind when they move
-        rows, and the write-ahead log has every page's past). The old file goes with its log. Raises `Unavailable` when there is
-        no room for it; nothing has changed then."""
+        """Write the database anew, so that no page keeps a copy of what was deleted. Raises `Unavailable` as `rewrite` does."""
         await self._submit(self._compact)
 
     async def close(self) -> None:
@@ -129,7 +128,7 @@ class Store:
 
     def _open(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._fresh.unlink(missing_ok=True)
+        fresh_of(self._path).unlink(missing_ok=True)
         connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=10)
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "trusted_schema=OFF"):
             connection.execute(f"PRAGMA {pragma}")
@@ -144,6 +143,8 @@ class Store:
             raise Unavailable(f"{self._path}: written by a newer version (schema {version}); this one knows {SCHEMA_VERSION}")
         if version == 0:
             connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
+        if version == 2:
+            connection.executescript(f"BEGIN IMMEDIATE; {FROM_2} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
         self._connection = connection
 
     def _transact(self, work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
@@ -163,34 +164,11 @@ class Store:
         connection = self._connection
         if connection is None:
             raise Unavailable(f"{self._path}: the database is closed")
-        self._fresh.unlink(missing_ok=True)
-        try:
-            # INTO a file of our own: a plain VACUUM needs a temporary directory, and writes everything into the log once more.
-            connection.execute("VACUUM INTO ?", (str(self._fresh),))
-            _sync(self._fresh)
-        except (sqlite3.OperationalError, OSError) as error:
-            self._fresh.unlink(missing_ok=True)
-            raise Unavailable(f"{self._path}: no room to write it anew ({error}); enlarge the volume", retry_after=60) from error
-        (busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        if busy:  # somebody else reads the file; its log must not be found beside the new one
-            self._fresh.unlink()
-            raise Unavailable(f"{self._path}: another process has it open; close that one", retry_after=60)
-        self._close()
-        for suffix in ("-wal", "-shm"):  # gone with the last connection, as a rule
-            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
-        self._fresh.replace(self._path)
-        _sync(self._path.parent)
+        rewrite(connection, self._path)
+        self._connection = None
         self._open()
 
     def _close(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -6,7 +6,7 @@ Nothing survives the process. Each can be made to fail the way the real one does
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from folkmoot_core.document import LogReport, Report
 from folkmoot_core.entries import EntryRequest, Producer, Receipt
@@ -98,6 +98,23 @@ class MemoryOperator:
         self.reports.append(Report.model_validate(json.loads(report.model_dump_json())))
         if self.fork and report.log is not None and report.log.state != "Frozen":
             raise Conflict(self.fork, reason="ForkDetected")
+
+
+class MemoryCalls:
+    """`erasure.Calls`: keeps what it was asked. While `away` it erases nothing."""
+
+    def __init__(self) -> None:
+        self.erased: list[str] = []
+        self.away = False
+
+    async def erase(self, sessions: Sequence[str]) -> None:
+        """See `Calls.erase`."""
+        if self.away:
+            raise Unavailable("the broker is away")
+        self.erased += sessions
+
+    async def aclose(self) -> None:
+        """Nothing to close."""
 
 
 class MemorySandbox:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -334,3 +335,58 @@ async def test_an_answer_that_could_not_be_stored_leaves_the_call_in_doubt(bench
 
 async def test_numbers_rise_over_restarts(open_bench: Open) -> None:
     assert [await open_bench().engine.number("reports") for _ in range(3)] == [1, 2, 3]
+
+
+# -- erasing ------------------------------------------------------------------------------------------------------------
+
+
+async def test_what_is_kept_of_a_session_is_destroyed_and_the_rest_stays(open_bench: Open, call: Call) -> None:
+    bench = open_bench("an answer that nobody may read any more", "another")
+    await bench.engine.ask("ana", call(text="gone"))
+    await bench.engine.ask("ana", call(text="kept", session="s2"))
+    recorded = [entry.model_dump() for entry in bench.ledger.entries]
+    assert await bench.engine.erase(["s1", "s3"]) == 1
+    assert await bench.engine.erase(["s1"]) == 0
+    with pytest.raises(Conflict, match="was erased"):
+        await bench.engine.ask("ana", call(text="gone"))
+    with pytest.raises(Conflict, match="was erased"):
+        await bench.engine.ask("ana", call(text="new", step=9))
+    assert (await bench.engine.ask("ana", call(text="kept", session="s2"))).stored
+    assert bench.providers.calls == 2
+    intents = [entry for entry in bench.entries("model.call.intent")]
+    opened = [bench.engine.journal.opening(entry.id) is not None for entry in intents]
+    assert [(entry.session, has) for entry, has in zip(intents, opened, strict=True)] == [("s1", False), ("s2", True)]
+    assert [entry.model_dump() for entry in bench.ledger.entries] == recorded
+    again = open_bench()
+    with pytest.raises(Conflict, match="was erased"):
+        await again.engine.ask("ana", call(text="gone"))
+
+
+async def test_no_page_keeps_a_copy(bench: Any, call: Call) -> None:
+    blob = random.Random(1).randbytes(3000).hex()  # does not shrink, so that what is stored holds it in a piece
+    for step in range(40):
+        await bench.engine.ask("ana", call(step=step, text=f"{step} {blob}"))
+    rows = [bench.engine.journal._db.execute("SELECT call FROM calls").fetchone()[0][200:260]]
+    assert any(row in file.read_bytes() for row in rows for file in bench.path.parent.iterdir())
+    assert await bench.engine.erase(["s1"]) == 40
+    assert not any(row in file.read_bytes() for row in rows for file in bench.path.parent.iterdir())
+
+
+async def test_a_call_that_is_under_way_is_waited_for(open_bench: Open, call: Call) -> None:
+    reached, go = asyncio.Event(), asyncio.Event()
+
+    async def slowly() -> str:
+        reached.set()
+        await go.wait()
+        return "late"
+
+    bench = open_bench(slowly)
+    asking = asyncio.create_task(bench.engine.ask("ana", call()))
+    await reached.wait()
+    with pytest.raises(Unavailable, match="under way"):
+        await bench.engine.erase(["s1"])
+    with pytest.raises(Conflict, match="was erased"):  # nor does another one begin
+        await bench.engine.ask("ana", call(step=1))
+    go.set()
+    await asking
+    assert await bench.engine.erase(["s1"]) == 1

@@ -267,6 +267,20 @@ async def test_the_cores_log_reaches_its_witness_through_it(broker: Broker, inst
     assert answer.status_code == 403
 
 
+async def test_the_core_has_what_is_kept_of_sessions_erased(
+    broker: Broker, installation: Installation, call: Callable[..., CallEnvelope]
+) -> None:
+    agent, core = (installation.token(account, names.AUDIENCE_BROKER) for account in ("agent-ana", "core"))
+    assert (await broker.call(call(provider="demo", model="m1"), agent)).status_code == 200
+    asked = json.dumps({"sessions": ["s1"]})
+    assert (await broker.post("/v1/erasures", asked, agent)).status_code == 403
+    for wrong in ("{}", '{"sessions": []}', '{"sessions": ["a/b"]}', json.dumps({"sessions": ["s"] * 1001})):
+        assert (await broker.post("/v1/erasures", wrong, core)).status_code == 400
+    assert (await broker.post("/v1/erasures", asked, core)).json() == {"calls": 1}
+    refused = await broker.call(call(provider="demo", model="m1"), agent)
+    assert (refused.status_code, refused.json()["type"]) == (409, "SessionErased")
+
+
 async def test_without_a_receipt_nothing_leaves(
     broker: Broker, installation: Installation, call: Callable[..., CallEnvelope]
 ) -> None:

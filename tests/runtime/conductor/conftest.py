@@ -30,7 +30,7 @@ from folkmoot_runtime.bus.memory import MemoryBus, MemoryHub
 from folkmoot_runtime.conductor.assembly import Conductor, Options, Peers
 from folkmoot_runtime.conductor.runner import Protocols
 from folkmoot_runtime.conductor.store import InlineExecutor, Store
-from folkmoot_runtime.conductor.twins import MemoryLedger, MemoryOperator, MemorySandbox
+from folkmoot_runtime.conductor.twins import MemoryCalls, MemoryLedger, MemoryOperator, MemorySandbox
 from folkmoot_runtime.ledger.twin import MemoryLog
 from folkmoot_runtime.trust import Trust
 
@@ -235,6 +235,7 @@ class World:
         self.hub = MemoryHub(TENANT, AGENTS, self.clock)
         self.ledger = MemoryLedger(MemoryLog(TENANT, self.clock))
         self.operator = MemoryOperator()
+        self.calls = MemoryCalls()
         self.sandbox = MemorySandbox(lambda command, files: (0, "ok"))
         self.replies: dict[str, Reply] = dict.fromkeys(AGENTS, say)
         self.agents = {name: FakeAgent(name, self.hub.join(name), self._reply(name)) for name in AGENTS}
@@ -260,7 +261,7 @@ class World:
         peers = Peers(
             bus=SpyingBus(self.hub.join("core", "core-0"), self.sent), ledger=self.ledger, operator=self.operator,
             trust=Trust(self.directory / "trust", f"folkmoot-{TENANT}", self.clock), sandbox=self.sandbox,
-            checks_endpoint="http://checks", endpoints=self.endpoints,
+            broker=self.calls, checks_endpoint="http://checks", endpoints=self.endpoints,
         )  # fmt: skip
         self.conductor = Conductor(options, peers, store)
         return self.conductor

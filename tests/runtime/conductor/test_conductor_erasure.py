@@ -22,7 +22,7 @@ from folkmoot_core.errors import Conflict, Missing, Unavailable
 from folkmoot_core.ledger import bundle
 from folkmoot_core.ledger.audit import Trust, verify_log
 from folkmoot_core.privacy import ErasureRequest, HoldRequest
-from folkmoot_runtime.conductor.store import InlineExecutor, Store
+from folkmoot_runtime.conductor.store import SCHEMA_VERSION, InlineExecutor, Store
 
 pytestmark = pytest.mark.looptime
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -208,6 +208,43 @@ async def test_twice_adds_nothing(world: Any, make: Any) -> None:
         refs = {e.data["subject_ref"] for e in world.ledger.entries.values() if e.session == "44444444-aaaa" and e.payload}
         assert len(refs) == 1
         assert refs != {first["subject_ref"]}
+
+
+async def test_the_brokers_part_goes_too_and_the_entry_says_so_only_then(world: Any, make: Any) -> None:
+    async with doors(world) as (conductor, client):
+        await decided(world, make, conductor)
+        world.calls.away = True
+        begun = await conductor.erasures.begin(ErasureRequest(subject=SUBJECT, basis=BASIS), "folkmoot-owner")
+        assert begun.state == "destroyed"
+        assert "broker-journal" in begun.not_reached
+        assert entries(world, "erasure", "done") == []
+    async with doors(world) as (_, client):  # a restart goes on with it
+        world.calls.away = False
+        await world.until(lambda: entries(world, "erasure", "done"))
+        (listed,) = (await client.get("/v1/erasures", headers=as_(world, "folkmoot-auditor"))).json()["erasures"]
+    assert sorted(set(world.calls.erased)) == ["11111111-aaaa", "22222222-aaaa"]
+    (intent,), (done,) = entries(world, "erasure", "intent"), entries(world, "erasure", "done")
+    assert "broker-journal" in intent.data["not_reached"]
+    assert done.data["not_reached"] == listed["not_reached"] == ["exports", "backups", "providers"]
+
+
+async def test_without_a_broker_the_entry_says_that_it_was_not_reached(world: Any, make: Any) -> None:
+    world.calls = None
+    async with doors(world) as (conductor, _):
+        await decided(world, make, conductor)
+        told = await conductor.erasures.begin(ErasureRequest(subject=SUBJECT, basis=BASIS), "folkmoot-owner")
+    (done,) = entries(world, "erasure", "done")
+    assert done.data["not_reached"] == list(told.not_reached)
+    assert "broker-journal" in told.not_reached
+
+
+async def test_a_volume_from_before_brokers_were_asked_is_taken_over(world: Any, make: Any) -> None:
+    async with world.running() as conductor:
+        await conductor.store.run(lambda db: db.execute("ALTER TABLE erasures DROP COLUMN broker"))
+        await conductor.store.run(lambda db: db.execute("PRAGMA user_version = 2"))
+    async with doors(world) as (conductor, _):
+        await decided(world, make, conductor)
+        assert (await conductor.erasures.begin(ErasureRequest(subject=SUBJECT, basis=BASIS), "folkmoot-owner")).state == "done"
 
 
 async def test_one_session_of_a_subject_leaves_the_other(world: Any, make: Any) -> None:
@@ -480,7 +517,7 @@ def test_the_compacted_database_is_the_same_less_what_was_deleted(tmp_path: Path
         await store.run(lambda db: db.execute("UPDATE meta SET value = 'kept'"))
         await store.compact()
         assert await store.run(lambda db: db.execute("SELECT * FROM meta").fetchall()) == [("k7", "kept")]
-        assert await store.run(lambda db: db.execute("PRAGMA user_version").fetchone()[0]) == 2
+        assert await store.run(lambda db: db.execute("PRAGMA user_version").fetchone()[0]) == SCHEMA_VERSION
         assert await store.run(lambda db: db.execute("PRAGMA journal_mode").fetchone()[0]) == "wal"
         assert canaries(tmp_path) == []
         await store.close()
