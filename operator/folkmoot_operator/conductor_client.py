@@ -1,6 +1,7 @@
 """The operator's side of a conductor's operator door (docs/architecture.md): document, sessions, seal, evidence.
 
-mTLS with the operator's client certificate; one bounded pool; every call has a time limit. Errors are `folkmoot_core.errors`.
+mTLS with the operator's client certificate; one bounded pool; every call has a time limit; nobody is followed elsewhere, because a
+core that was taken over would choose where. Errors are `folkmoot_core.errors`.
 `fake_conductor.FakeConductor` is the in-memory twin.
 """
 
@@ -100,8 +101,8 @@ class HttpConductor:
         url, host = self._url(tenant, "/operator/v1/evidence")
         partial = target.with_name(target.name + ".part")
         try:
-            async with self.session.get(url, server_hostname=host, timeout=EXPORT_TIMEOUT) as response:
-                if response.status >= 400:
+            async with self.session.get(url, server_hostname=host, timeout=EXPORT_TIMEOUT, allow_redirects=False) as response:
+                if response.status >= 300:
                     raise _error(tenant, "GET /operator/v1/evidence", response.status, await response.content.read(65536), None)
                 with await asyncio.to_thread(partial.open, "wb") as file:
                     async for chunk in response.content.iter_chunked(_CHUNK):
@@ -120,14 +121,14 @@ class HttpConductor:
         data = io.BytesIO(body.encode()) if body is not None else None  # a session's inputs may be megabytes: sent in pieces
         try:
             async with self.session.request(
-                method, url, data=data, headers=headers, server_hostname=host, timeout=TIMEOUT
+                method, url, data=data, headers=headers, server_hostname=host, timeout=TIMEOUT, allow_redirects=False
             ) as response:
                 content = await response.content.read(MAX_ANSWER + 1)
         except (aiohttp.ClientError, TimeoutError) as error:
             raise Unavailable(f"conductor of tenant {tenant}: {what}: {type(error).__name__}") from error
         if len(content) > MAX_ANSWER:
             raise Invalid(f"conductor of tenant {tenant}: {what}: the answer is larger than {MAX_ANSWER} bytes")
-        if response.status >= 400:
+        if response.status >= 300:
             raise _error(tenant, what, response.status, content, response.headers.get("Retry-After"))
         return content
 

@@ -92,11 +92,13 @@ class HttpWitness:
         headers = {"Content-Type": "application/json"} if body is not None else {}
         what = f"witness {self.url}: {method} {path}"
         try:
-            async with self.session.request(method, self.url + path, data=body, headers=headers, timeout=TIMEOUT) as response:
+            async with self.session.request(
+                method, self.url + path, data=body, headers=headers, timeout=TIMEOUT, allow_redirects=False
+            ) as response:
                 content = await _bounded(response, what)
         except (aiohttp.ClientError, TimeoutError) as error:
             raise Unavailable(f"{what}: {type(error).__name__}") from error
-        if response.status >= 400:
+        if response.status >= 300:
             raise _ERRORS.get(response.status, Unavailable)(f"{what}: {response.status}")
         return content
 

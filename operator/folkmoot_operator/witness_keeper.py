@@ -20,6 +20,7 @@ from folkmoot_operator.witness_client import Registration, SeenLog, Witness
 log = logging.getLogger(__name__)
 RETRY_SECONDS: Final = 5.0  # while something is missing
 KEEP_SECONDS: Final = 300.0  # between looks at the key, at refused registrations and at forks
+AGAIN_SECONDS: Final = 900.0  # after which a log is registered anew: a witness restored from a copy may have forgotten it
 
 
 @dataclass
@@ -32,7 +33,7 @@ class WitnessKeeper:
     """Its vkey; empty: not heard yet."""
     heard: asyncio.Event = field(default_factory=asyncio.Event)
     _wanted: dict[str, Registration] = field(default_factory=dict)
-    _done: dict[str, Registration] = field(default_factory=dict)
+    _done: dict[str, tuple[Registration, float]] = field(default_factory=dict)  # and when, by the event loop's clock
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def keep(self) -> None:
@@ -102,9 +103,10 @@ class WitnessKeeper:
 
     async def _register(self) -> float:
         """Register what is not; seconds until it is tried again."""
-        wait = KEEP_SECONDS
+        now = asyncio.get_running_loop().time()
         for tenant, wanted in list(self._wanted.items()):
-            if self._done.get(tenant) == wanted:
+            done, at = self._done.get(tenant, (None, 0.0))
+            if done == wanted and now - at < AGAIN_SECONDS:
                 continue
             try:
                 await self.witness.register(tenant, wanted)
@@ -116,6 +118,7 @@ class WitnessKeeper:
                     "the witness refuses a log", extra={"tenant_uid": tenant, "origin": wanted.origin, "error": error.message}
                 )
                 continue
-            self._done[tenant] = wanted
-            log.info("a log is registered with the witness", extra={"tenant_uid": tenant, "origin": wanted.origin})
-        return wait
+            self._done[tenant] = (wanted, now)
+            if done != wanted:
+                log.info("a log is registered with the witness", extra={"tenant_uid": tenant, "origin": wanted.origin})
+        return KEEP_SECONDS

@@ -154,6 +154,17 @@ async def test_answers_become_our_errors(rig, status, error):
         assert caught.value.reason == "SomeReason"
 
 
+async def test_nobody_is_followed_elsewhere(rig, tmp_path):
+    rig.door.answer = lambda: web.Response(status=307, headers={"Location": "/elsewhere"})
+    with pytest.raises(Unavailable):
+        await rig.conductor.sessions("acme")
+    with pytest.raises(Unavailable):
+        await rig.conductor.put_document(DOCUMENT)
+    with pytest.raises(FolkmootError):
+        await rig.conductor.evidence("acme", tmp_path / "e.tar")
+    assert "/elsewhere" not in [path for _, path, _, _ in rig.door.seen]
+
+
 async def test_cancelling_what_is_unknown_is_no_error(rig):
     rig.door.answer = lambda: web.Response(status=404)
     await rig.conductor.cancel("acme", "u1")
