@@ -68,6 +68,7 @@ PORT_BUS: Final = 6379
 PORT_BROKER: Final = 8443
 PORT_WITNESS: Final = 8447  # the witness's public door: add-checkpoint and monitoring, no credential
 PORT_WITNESS_OPERATOR: Final = 8448  # its operator door: client certificate, as the conductor's
+PORT_TIMESTAMPS: Final = 8449  # of the installation's timestamp authority: queries and its certificates, no credential
 PORT_SANDBOX: Final = 8080
 PORT_OPERATOR: Final = 8443
 PORT_METRICS: Final = 8080
@@ -81,6 +82,7 @@ UID_BROKER: Final = 10005
 UID_AGENT: Final = 10006
 UID_SANDBOX: Final = 10007
 UID_WITNESS: Final = 10008
+UID_TIMESTAMPS: Final = 10009
 FS_GROUP: Final = 10000
 
 # -- mount points and sockets, the same in every pod --------------------------------------------------------------

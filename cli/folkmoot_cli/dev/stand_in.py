@@ -28,6 +28,7 @@ from folkmoot_core.errors import FolkmootError, Invalid
 
 LOOPBACK = "127.0.0.1"
 MAX_BODY = 1024 * 1024
+SERVING = (names.SA_CORE, names.SA_BROKER, names.SA_WITNESS, names.SA_TIMESTAMPS)  # who gets certificates
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -114,10 +115,8 @@ class StandIn:
         caller = tokens.verify(
             token, self.issuer.jwks(), issuer=ISSUER, audience=names.AUDIENCE_OPERATOR, namespace=None, now=time.time()
         )
-        if caller.service_account not in {names.SA_CORE, names.SA_BROKER, names.SA_WITNESS}:
-            raise Invalid(
-                f"{caller.service_account} serves nothing; expected {names.SA_CORE}, {names.SA_BROKER} or {names.SA_WITNESS}"
-            )
+        if caller.service_account not in SERVING:
+            raise Invalid(f"{caller.service_account} serves nothing; expected one of {', '.join(SERVING)}")
         return caller
 
 

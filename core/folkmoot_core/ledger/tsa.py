@@ -81,13 +81,22 @@ def answer(query: bytes, signer: Signer, now: datetime, serial: int) -> bytes:
     try:
         request = _parse(query)
         _check(request, signer, now)
-    except Refusal as refusal:
-        return rejection(refusal.fail_info, refusal.message)
+    except Refusal as refused:
+        return rejection(refused.fail_info, refused.message)
     info = _token_info(request, signer, now, serial)
     certificates = _certificates(signer) if request["cert_req"].native else ()
     token = sign_token(info.dump(), signer, certificates)
     status = tsp.PKIStatusInfo({"status": "granted"})
     return bytes(response_type()({"status": status, "time_stamp_token": token}).dump())
+
+
+def refusal(query: bytes, signer: Signer, now: datetime) -> bytes | None:
+    """What `answer` would refuse, refused; None where it would grant: before a serial number is spent on it."""
+    try:
+        _check(_parse(query), signer, now)
+    except Refusal as refused:
+        return rejection(refused.fail_info, refused.message)
+    return None
 
 
 def rejection(fail_info: str, message: str) -> bytes:
