@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -42,7 +43,12 @@ class Socket:
         known = self.producers.get(uid) if uid is not None else None
         if known is None:
             raise Unauthorized("this socket is for the core's conductor and router, known by their uid")
-        return Producer(id=known)
+        return _producer(known)
+
+
+@cache
+def _producer(known: str) -> Producer:
+    return Producer(id=known)
 
 
 def sockets(env: Mapping[str, str]) -> list[Socket]:

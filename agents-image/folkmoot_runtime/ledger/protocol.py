@@ -3,6 +3,10 @@
 The peer's uid stands where other doors have an address. Everything that is not a plain `POST /v1/entries` goes the usual way.
 Who sends a request before the last append was answered (pipelining) has the connection closed after that answer, which
 RFC 9112 §9.3.2 has clients expect.
+
+No header is parsed here. But a client sends the same ones again and again, so what the parser said of a head (that it is a plain
+append with a body of so many bytes) is remembered, and holds when the same bytes come again between two messages. A request that
+arrives whole with such a head is not parsed once more.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ import logging
 import socket
 import struct
 from collections.abc import Callable
+from typing import ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
@@ -22,7 +27,11 @@ from folkmoot_runtime.ledger.waiting import Admission
 
 log = logging.getLogger(__name__)
 PEER = "unix-peer"  # host part of the ASGI client address; on this door no address comes from the network
+MAX_HEAD = 512  # bytes of a request before its body that are worth remembering
+MAX_HEADS = 1024  # that are remembered: one for each length of a body
 _UCRED = struct.Struct("3i")
+_HEAD_ENDS = b"\r\n\r\n"
+_OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
 
 Begin = Callable[[bytes, int], tuple[Admission, bool]]
 """Queues the entries of a body for the peer with this uid; raises `FolkmootError`."""
@@ -32,9 +41,13 @@ class PeerProtocol(HttpToolsProtocol):
     """HTTP over a Unix socket, with the peer's uid as client address."""
 
     begin: Begin | None = None
+    heads: ClassVar[dict[bytes, int]] = {}  # of plain appends, and how long a body they announce
     _body: bytearray | None = None  # of an append that is being read
+    _whole = b""  # what arrived, if it began between two messages
+    _reading = False  # the parser is inside a message
     _answering = False
     _last = False  # nothing is read any more
+    _used = False  # since the timer of an idle connection began
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in the base class
         super().connection_made(transport)
@@ -43,8 +56,37 @@ class PeerProtocol(HttpToolsProtocol):
         self.client = (PEER, uid)
 
     def data_received(self, data: bytes) -> None:
-        if not self._last:
-            super().data_received(data)
+        if self._last:
+            return
+        self._whole = b""
+        if not (self._reading or self._answering) and self._idle():
+            end = data.find(_HEAD_ENDS, 0, MAX_HEAD) + len(_HEAD_ENDS)
+            if len(data) - end == self.heads.get(data[:end]) and self.timeout_keep_alive_task is not None:
+                self._used = True
+                self._take(data[end:])
+                return
+            self._whole = data
+        super().data_received(data)
+
+    def _remember(self, body: bytes) -> None:
+        """The parser said that all that arrived is one plain append with this body: so its head says how long that is."""
+        length = len(self._whole) - len(body)
+        if 0 < length <= MAX_HEAD and self._whole.find(_HEAD_ENDS) == length - len(_HEAD_ENDS):  # so the body was not chunked
+            if len(self.heads) >= MAX_HEADS:
+                self.heads.clear()
+            self.heads[self._whole[:length]] = len(body)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """An idle connection is closed; one whose requests did not touch the timer is not idle."""
+        if self._answering or self._used:
+            self._used = False
+            self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        else:
+            super().timeout_keep_alive_handler()
+
+    def on_message_begin(self) -> None:
+        self._reading = True
+        super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         if self._answering:
@@ -80,12 +122,18 @@ class PeerProtocol(HttpToolsProtocol):
             self._refuse(LimitReached(f"request body is larger than {web.MAX_BODY} bytes", reason="BodyTooLarge"))
 
     def on_message_complete(self) -> None:
+        self._reading = False
         if self._last:
             return
         if self._body is None:
             super().on_message_complete()
             return
         body, self._body = bytes(self._body), None
+        self._remember(body)
+        self._take(body)
+
+    def _take(self, body: bytes) -> None:
+        """An append."""
         assert self.begin is not None  # noqa: S101 - it was there when the headers were complete
         assert self.client is not None  # noqa: S101 - connection_made set it
         try:
@@ -102,10 +150,16 @@ class PeerProtocol(HttpToolsProtocol):
                 self._settled(admission, single)
 
     def _settled(self, admission: Admission, single: bool) -> None:
-        if admission.error is None:
+        if (error := admission.error) is not None:
+            self._refuse(error)
+        elif self._last or not self._used:
             self._answer(200, "application/json", appends.answer(admission, single))
         else:
-            self._refuse(admission.error)
+            body = appends.answer(admission, single)
+            self._answering = False
+            self.server_state.total_requests += 1
+            if not self.transport.is_closing():
+                self.transport.write(_OK % (len(body), body))
 
     def _refuse(self, error: FolkmootError) -> None:
         status, extra, body = web.problem_document(error)
@@ -136,7 +190,7 @@ def protocol(begin: Begin) -> type[PeerProtocol]:
     """The protocol of one socket."""
 
     class Appending(PeerProtocol):
-        pass
+        heads: ClassVar[dict[bytes, int]] = {}
 
     Appending.begin = staticmethod(begin)
     return Appending

@@ -75,10 +75,17 @@ class Admission:
     @property
     def error(self) -> FolkmootError | None:
         """What it was refused with, once it is settled."""
+        if self._places is None:
+            return self.fresh.error
         return next((lot.error for lot in self._lots() if lot.error is not None), None)
 
     def then(self, call: Callable[[], None]) -> bool:
         """Have it called, by the loop, once all are durable or some refused; False when that is so already."""
+        if self._places is None:
+            if not self.fresh.settled:
+                self.fresh.waiters.append(call)
+                return True
+            return False
         waiting = [lot for lot in self._lots() if not lot.settled]
         left = len(waiting)
 
@@ -89,7 +96,7 @@ class Admission:
                 call()
 
         for lot in waiting:
-            lot.waiters.append(call if len(waiting) == 1 else one_less)
+            lot.waiters.append(one_less)
         return bool(waiting)
 
     async def durable(self) -> None:
@@ -106,7 +113,7 @@ class Admission:
         return [Receipt(index=index, leaf=leaf.hex(), duplicate=duplicate) for index, leaf, duplicate in self.results()]
 
     def _lots(self) -> list[Lot]:
-        return [self.fresh] if self._places is None else [*{id(lot): lot for lot, _, _ in self._places}.values()]
+        return [*{id(lot): lot for lot, _, _ in self._places or ()}.values()]
 
 
 class Batch:

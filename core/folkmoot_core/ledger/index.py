@@ -79,6 +79,9 @@ class Index:
 
     def suspects(self, keys: Sequence[bytes]) -> list[int]:
         """Which of the keys (by their place in `keys`) may be there; all others certainly are not."""
+        if len(keys) == 1:
+            mark = int.from_bytes(keys[0][:MARK], "little")
+            return [0] if any(generation.may_have(mark) for generation in self._generations) else []
         marks = _unpacked(b"".join([key[:MARK] for key in keys]))
         patterns = [_PATTERNS[mark >> _PATTERN] for mark in marks]
         found: list[int] = []
@@ -94,9 +97,8 @@ class Index:
     def candidates(self, key: bytes) -> Iterator[int]:
         """Positions where the key may stand."""
         mark = int.from_bytes(key[:MARK], "little")
-        pattern = _PATTERNS[mark >> _PATTERN]
         for generation in reversed(self._generations):
-            if generation.words[mark >> _FILTER & generation.word_mask] & pattern == pattern:
+            if generation.may_have(mark):
                 for position in generation.chain(mark):
                     if self._marks.read(position, 1) == key[:MARK]:
                         yield position
@@ -149,6 +151,11 @@ class _Generation:
             links.append(heads[bucket])
             heads[bucket] = number
         self.links.extend(links)
+
+    def may_have(self, mark: int) -> bool:
+        """What the filter says."""
+        pattern = _PATTERNS[mark >> _PATTERN]
+        return self.words[mark >> _FILTER & self.word_mask] & pattern == pattern
 
     def chain(self, mark: int) -> Iterator[int]:
         """Positions in the mark's bucket, newest first."""
