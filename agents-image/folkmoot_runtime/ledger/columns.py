@@ -1,6 +1,6 @@
 """Derived files beside the log: columns of equally wide items, appended and never synced. ledger.md §6.
 
-Row ℓ of the tree, the marks of the index of ids, and where each bundle starts. The write-ahead log is the only truth: a column
+Row ℓ of the tree, the marks and links of the index of ids, and where each bundle starts. The write-ahead log is the only truth: a column
 is believed at start as far as `state.py` vouches for it by digest, and made again from the log otherwise, over what is there.
 Its last items stay in memory, so that the tree's right edge, and with it every root that is signed, is never read from a file.
 
@@ -14,7 +14,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from folkmoot_core.ledger.index import MARK
+from folkmoot_core.ledger.index import LINK, MARK, Store
 from folkmoot_core.ledger.tiles import WIDTH
 from folkmoot_core.ledger.tree import HASH_SIZE
 from folkmoot_runtime.ledger.durable import ZEROS, Os, read_at, write_at
@@ -124,7 +124,12 @@ class Columns:
     def _begin(self) -> None:
         self.marks = Column(self._os, self._directory / "marks", MARK)
         self.offsets = Column(self._os, self._directory / "offsets", OFFSET)
+        self.links = Column(self._os, self._directory / "links", LINK)
         self.rows: list[Column] = []
+
+    def store(self) -> Store:
+        """For the index of ids. Its links are never taken over: each start makes them again from the marks."""
+        return Store(self.marks, self.links, lambda: self.flush(DUE))
 
     def row(self, level: int) -> Column:
         """A row of the tree; they are asked for from the bottom up."""
@@ -143,13 +148,13 @@ class Columns:
 
     def vouch(self) -> dict[str, tuple[int, bytes]]:
         """Length and digest of each, by name."""
-        return {column.path.name: column.vouch() for column in self._all()}
+        return {column.path.name: column.vouch() for column in self._vouched()}
 
     def adopt(self, vouched: Mapping[str, tuple[int, bytes]]) -> bool:
         """Take over all, or none and be empty."""
         for level in range(len(vouched) - 2):
             self.row(level)
-        names = {column.path.name: column for column in self._all()}
+        names = {column.path.name: column for column in self._vouched()}
         if names.keys() == vouched.keys() and all(names[name].adopt(*claim) for name, claim in vouched.items()):
             return True
         self.close()
@@ -161,5 +166,8 @@ class Columns:
         for column in self._all():
             column.close()
 
-    def _all(self) -> list[Column]:
+    def _vouched(self) -> list[Column]:
         return [self.marks, self.offsets, *self.rows]
+
+    def _all(self) -> list[Column]:
+        return [self.links, *self._vouched()]

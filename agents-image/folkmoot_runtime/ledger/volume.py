@@ -5,7 +5,7 @@
     origin        `folkmoot/<uuid>`, made at birth
     wal-<n>       the log (wal.py)
     state         what of it need not be hashed entry by entry again (state.py); may be deleted
-    row-<l>, marks, offsets   derived from it (columns.py); may be deleted
+    row-<l>, marks, links, offsets   derived from it (columns.py); may be deleted
     checkpoint    the last published one; recovery never falls behind it
     checkpoints/, anchors/    its timestamps (anchor_files.py)
     clock         a person's word that the log's times are wrong (clock.py)
@@ -135,7 +135,7 @@ def _failed(directory: Path, error: OSError) -> VolumeFailed:
 
 def _recover(directory: Path, opening: Opening, wal: Wal, lock: int) -> Volume:
     wal.open()
-    sequence = Sequence(Rows(wal.columns.row), wal.columns.marks)
+    sequence = Sequence(Rows(wal.columns.row), wal.columns.store())
     try:
         wal.recover(sequence.accept)
     except Invalid as error:

@@ -1,8 +1,9 @@
-"""Where each idempotency key stands: exact, and seven bytes an entry in memory, so that a log of millions fits a small pod.
+"""Where each idempotency key stands: exact, and three bytes an entry in memory, so that a log of millions fits a small pod.
 
 Of each key 64 bits are kept, its *mark*, in a column that the caller provides (on the volume: a file). In memory there is, for
-each generation of entries, a filter that says "never seen" of nearly all new keys, and chains through the marks of a bucket
-for the rest. `candidates` yields every position that may be meant, and the caller compares what is stored there.
+each generation of entries, a filter that says "never seen" of nearly all new keys, and for the rest the heads of chains, each
+through the marks of a bucket; their links are a column too. `candidates` yields every position that may be meant, and the caller
+compares what is stored there.
 
 Keys are digests: nobody chooses their bits. A generation has a fixed capacity, so that no insertion pays for them all.
 """
@@ -11,7 +12,8 @@ from __future__ import annotations
 
 import random
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 MARK = 8  # bytes of a key that are kept
@@ -21,6 +23,7 @@ GROWTH = 4
 CHAIN = 4  # entries of a bucket, on average of a full generation
 WORD = 4  # entries of a 64-bit word of the filter
 CHUNK = 1 << 16  # marks read at once
+LINK = 4  # bytes of a link
 # Bits of a mark: 0-23 choose the bucket, 24-51 the filter's word, 52-63 which four bits of the word.
 _FILTER, _PATTERN = 24, 52
 
@@ -34,8 +37,8 @@ def _patterns() -> list[int]:
 _PATTERNS = _patterns()
 
 
-class Marks(Protocol):
-    """A column of marks: position i at bytes [8i, 8i + 8), little-endian."""
+class Items(Protocol):
+    """A column of marks or links: item i at bytes [width · i, width · (i + 1)), little-endian."""
 
     def __len__(self) -> int: ...
 
@@ -44,32 +47,46 @@ class Marks(Protocol):
     def read(self, first: int, count: int) -> bytes: ...
 
 
-class MemoryMarks:
-    """`Marks` that nothing keeps."""
+class MemoryItems:
+    """`Items` that nothing keeps."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
+        self._width = width
         self._data = bytearray()
 
     def __len__(self) -> int:
-        return len(self._data) // MARK
+        return len(self._data) // self._width
 
     def append(self, data: bytes) -> None:
-        """Further marks."""
+        """Further ones."""
         self._data += data
 
     def read(self, first: int, count: int) -> bytes:
-        """`count` marks from `first` on."""
-        return bytes(self._data[first * MARK : (first + count) * MARK])
+        """`count` from `first` on."""
+        return bytes(self._data[first * self._width : (first + count) * self._width])
+
+
+@dataclass(frozen=True)
+class Store:
+    """Where an index keeps what is not in memory."""
+
+    marks: Items = field(default_factory=lambda: MemoryItems(MARK))
+    links: Items = field(default_factory=lambda: MemoryItems(LINK))
+    """Empty at first, whatever the marks hold: made again from them."""
+    settle: Callable[[], None] = lambda: None
+    """Called now and then while an index builds itself, so that what it appended can be written."""
 
 
 class Index:
     """Positions by key (at least eight bytes of a digest). Builds itself from the marks that are there."""
 
-    def __init__(self, marks: Marks | None = None) -> None:
-        self._marks: Marks = MemoryMarks() if marks is None else marks
-        self._generations = [_Generation(0, FIRST)]
+    def __init__(self, store: Store | None = None) -> None:
+        store = Store() if store is None else store
+        self._marks, self._links = store.marks, store.links
+        self._generations = [_Generation(0, FIRST, MemoryItems(LINK))]
         for first in range(0, len(self._marks), CHUNK):
             self._insert(_unpacked(self._marks.read(first, min(CHUNK, len(self._marks) - first))))
+            store.settle()
 
     def extend(self, keys: Sequence[bytes]) -> None:
         """The keys of the next positions."""
@@ -114,43 +131,47 @@ class Index:
             done += len(part)
 
     def _grow(self, full: _Generation) -> _Generation:
-        capacity = min(len(full.links) * GROWTH, LARGEST)
-        if len(full.links) >= REBUILT:
-            self._generations.append(_Generation(full.first + len(full.links), capacity))
-        else:
-            self._generations[-1] = _Generation(full.first, capacity)
-            self._generations[-1].extend(_unpacked(self._marks.read(full.first, len(full.links))))
+        capacity = min(full.count * GROWTH, LARGEST)
+        if full.count >= REBUILT:
+            self._generations.append(_Generation(full.first + full.count, capacity, self._links))
+        else:  # the first one alone, whose links stay in memory: they change
+            larger = _Generation(full.first, capacity, MemoryItems(LINK))
+            larger.extend(_unpacked(self._marks.read(full.first, full.count)))
+            self._generations[-1] = larger
         return self._generations[-1]
 
 
 class _Generation:
     """Filter and chains over the positions from `first` on."""
 
-    __slots__ = ("capacity", "first", "heads", "links", "word_mask", "words")
+    __slots__ = ("_links", "_links_from", "capacity", "count", "first", "heads", "word_mask", "words")
 
-    def __init__(self, first: int, capacity: int) -> None:
+    def __init__(self, first: int, capacity: int, links: Items) -> None:
         self.first = first
         self.capacity = capacity
+        self.count = 0
+        self._links = links  # of each entry, the one before it in its bucket; counted from 1, 0 ends a chain
+        self._links_from = len(links)
         self.words = array("Q", bytes(8 * (capacity // WORD)))
         self.word_mask = capacity // WORD - 1
         self.heads = array("I", bytes(4 * (capacity // CHAIN)))
-        self.links = array("I")  # of each entry, the one before it in its bucket; counted from 1, 0 ends a chain
 
     def room(self) -> int:
         """How many entries it still takes."""
-        return self.capacity - len(self.links)
+        return self.capacity - self.count
 
     def extend(self, marks: Sequence[int]) -> None:
         """Further entries, no more than there is room for."""
         words, word_mask, patterns = self.words, self.word_mask, _PATTERNS
         heads, bucket_mask = self.heads, len(self.heads) - 1
-        links: list[int] = []
-        for number, mark in enumerate(marks, len(self.links) + 1):
+        links = array("I")
+        for number, mark in enumerate(marks, self.count + 1):
             words[mark >> _FILTER & word_mask] |= patterns[mark >> _PATTERN]
             bucket = mark & bucket_mask
             links.append(heads[bucket])
             heads[bucket] = number
-        self.links.extend(links)
+        self._links.append(_packed(links))
+        self.count += len(links)
 
     def may_have(self, mark: int) -> bool:
         """What the filter says."""
@@ -162,7 +183,7 @@ class _Generation:
         number = self.heads[mark & (len(self.heads) - 1)]
         while number:
             yield self.first + number - 1
-            number = self.links[number - 1]
+            number = int.from_bytes(self._links.read(self._links_from + number - 1, 1), "little")
 
 
 def _unpacked(packed: bytes) -> array[int]:
@@ -171,6 +192,12 @@ def _unpacked(packed: bytes) -> array[int]:
     if _BIG_ENDIAN:
         marks.byteswap()
     return marks
+
+
+def _packed(links: array[int]) -> bytes:
+    if _BIG_ENDIAN:
+        links.byteswap()
+    return links.tobytes()
 
 
 _BIG_ENDIAN = array("H", [1]).tobytes() == b"\0\1"

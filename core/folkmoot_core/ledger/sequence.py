@@ -13,7 +13,7 @@ from collections.abc import Sequence as Items
 
 from folkmoot_core.entries import GENESIS_PREV
 from folkmoot_core.ledger.envelope import Prepared, key_of, take_apart
-from folkmoot_core.ledger.index import Index, Marks
+from folkmoot_core.ledger.index import Index, Store
 from folkmoot_core.ledger.tiles import Rows
 from folkmoot_core.ledger.tree import LEAF_PREFIX
 
@@ -21,9 +21,9 @@ from folkmoot_core.ledger.tree import LEAF_PREFIX
 class Sequence:
     """One log's state. Not for concurrent writers."""
 
-    def __init__(self, rows: Rows | None = None, marks: Marks | None = None) -> None:
+    def __init__(self, rows: Rows | None = None, store: Store | None = None) -> None:
         self.rows = Rows() if rows is None else rows
-        self._index = Index(marks)
+        self._index = Index(store)
         self.sealed = 0
         """Entries that are durable or sealed: where the next batch begins."""
         self._last = b""  # leaf hash before it

@@ -26,21 +26,21 @@ _Inner = _Scalar | list[_Scalar] | dict[str, _Scalar]
 _Value = _Scalar | list[_Inner] | dict[str, _Inner]  # three levels; deeper data takes the long way
 
 
-class _Actor(msgspec.Struct, forbid_unknown_fields=True):  # fields in the order of their names, as they are encoded
+class _Actor(msgspec.Struct, forbid_unknown_fields=True, gc=False):  # fields in the order of their names, as they are encoded
     id: Annotated[str, Meta(max_length=128)]
     kind: Literal["agent", "human", "service"]
     commitment: _Text64 = ""
     seed: _Text64 = ""
 
 
-class _Payload(msgspec.Struct, forbid_unknown_fields=True):
+class _Payload(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     commit: Annotated[str, Meta(min_length=64, max_length=64)]
     size: Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
     alg: Literal["sha256-salt-v1"] = "sha256-salt-v1"
     media: Annotated[str, Meta(max_length=100)] = "application/json"
 
 
-class Request(msgspec.Struct, forbid_unknown_fields=True):
+class Request(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """An `EntryRequest`, field for field."""
 
     id: Annotated[str, Meta(min_length=8, max_length=128)]
@@ -54,7 +54,10 @@ class Request(msgspec.Struct, forbid_unknown_fields=True):
     traceparent: Annotated[str, Meta(max_length=60)] = ""
 
 
-class _Batch(msgspec.Struct, forbid_unknown_fields=True):
+_Frame = tuple[_Actor, EntryType, str, str]
+
+
+class _Batch(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     entries: Annotated[list[Request], Meta(min_length=1, max_length=MAX_BATCH)]
 
 
@@ -87,34 +90,40 @@ class Speaker:
         source = _encode(source_of(origin, producer))
         self._identity = b"\0" + source
         self._source = b'","source":' + source + b',"specversion":"1.0"'
+        self._frame: _Frame | None = None
+        self._actor = self._to_time = self._to_data = b""  # an entry's bytes around what is its own
         self._obs = b',"obs":' + _encode(producer.model_dump()) + b',"origin":' + _encode(origin)
 
     def prepare(self, request: Request) -> Prepared | None:
         """The request's entry but for position and link; None: take the long way."""
-        actor, stamp = request.actor, request.time.encode()
-        if (
-            request.type not in self._types
-            or (self._agent is not None and (actor.kind != "agent" or actor.id != self._agent))
-            or stamp.translate(_SHAPE) not in _TIMES
-        ):
+        stamp = request.time.encode()
+        frame = (request.actor, request.type, request.session, request.config)
+        if stamp.translate(_SHAPE) not in _TIMES or (frame != self._frame and not self._begin(frame)):
             return None
         data = _encode(request.data)
         if not data.isascii() and not is_plain(request.data):
             return None
         identity = _encode(request.id)
-        head = b"".join((b'{"actor":', _encode(actor), b',"ce":{"id":', identity, b',"recordedtime":"'))
-        middle = b"".join((
-            self._source,
-            b',"subject":' + _encode(request.session) if request.session else b"",
-            b',"time":"', stamp,
-            b'","traceparent":' + _encode(request.traceparent) if request.traceparent else b'"',
-            b',"type":"', _TYPES[request.type], b'"},"config":', _encode(request.config), b',"data":', data, self._obs,
-            b',"payload":' + _encode(request.payload) if request.payload is not None else b"",
-            b',"prev":"',
-        ))  # fmt: skip
-        key = hashlib.blake2b(identity + self._identity, digest_size=16).digest()
-        prepared = Prepared(key, head, middle)
+        trace = b'","traceparent":' + _encode(request.traceparent) if request.traceparent else b'"'
+        payload = b',"payload":' + _encode(request.payload) if request.payload is not None else b""
+        prepared = Prepared(
+            hashlib.blake2b(identity + self._identity, digest_size=16).digest(),
+            b"".join((self._actor, identity, b',"recordedtime":"')),
+            b"".join((self._to_time, stamp, trace, self._to_data, data, self._obs, payload, b',"prev":"')),
+        )
         return prepared if prepared.size <= MAX_ENTRY else None
+
+    def _begin(self, frame: _Frame) -> bool:
+        """Encode what is the same in most entries that follow each other; False: nothing for the short way."""
+        actor, kind, session, config = frame
+        if kind not in self._types or (self._agent is not None and (actor.kind != "agent" or actor.id != self._agent)):
+            return False
+        subject = b',"subject":' + _encode(session) if session else b""
+        self._actor = b'{"actor":%b,"ce":{"id":' % _encode(actor)
+        self._to_time = b'%b%b,"time":"' % (self._source, subject)
+        self._to_data = b',"type":"%b"},"config":%b,"data":' % (_TYPES[kind], _encode(config))
+        self._frame = frame
+        return True
 
 
 class _Types(dict[str, bytes]):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from folkmoot_core.ledger.envelope import take_apart
-from folkmoot_core.ledger.index import Index, MemoryMarks
+from folkmoot_core.ledger.index import MARK, Index, MemoryItems, Store
 from folkmoot_core.ledger.sequence import Sequence
 from folkmoot_core.ledger.tree import leaf_hash
 
@@ -33,12 +33,15 @@ def test_every_key_is_found_where_it_was_put(keys: list[bytes], batch: int) -> N
 def test_generations_grow_without_losing_a_key_and_are_built_again_from_their_marks() -> None:
     """Through every growth by building again (1 Ki to 64 Ki entries) and into the generation after it."""
     keys = [hashlib.blake2b(b"%d" % n, digest_size=16).digest() for n in range(70_000)]
-    marks = MemoryMarks()
-    index = Index(marks)
+    marks = MemoryItems(MARK)
+    index = Index(Store(marks))
     for first in range(0, len(keys), 777):
         index.extend(keys[first : first + 777])
     new = [hashlib.blake2b(b"new %d" % n, digest_size=16).digest() for n in range(2_000)]
-    for found in (index, Index(marks)):
+    settled: list[int] = []
+    again = Index(Store(marks, settle=lambda: settled.append(1)))
+    assert settled
+    for found in (index, again):
         assert [list(found.candidates(key)) for key in keys[::7]] == [[position] for position in range(0, len(keys), 7)]
         assert len(set(found.suspects(keys))) == len(keys)
         assert not any(list(found.candidates(key)) for key in new)

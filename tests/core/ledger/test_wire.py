@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from folkmoot_core.entries import EntryRequest, Producer
 from folkmoot_core.errors import Invalid
 from folkmoot_core.ledger import wire
-from folkmoot_core.ledger.envelope import Prepared, prepare
+from folkmoot_core.ledger.envelope import RFC3339, Prepared, prepare
 
 ORIGIN = "folkmoot/1b4e28ba-2fa1-4d3b-a3f5-ef19b5a7633b"
 PRODUCER = Producer(id="core/conductor", build="b1")
@@ -162,3 +162,13 @@ def test_an_agent_speaks_for_itself_alone() -> None:
 
 def test_the_short_way_knows_every_field_of_a_request() -> None:
     assert set(wire.Request.__struct_fields__) == set(EntryRequest.model_fields)
+
+
+@given(
+    st.text(st.sampled_from("0123456789-T:.Z٣²zt+ é"), max_size=32)
+    | st.from_regex(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{0,10})?Z?")
+)
+def test_the_short_way_takes_the_times_that_the_long_way_takes(time: str) -> None:
+    decoded = wire.decode(one(time=time))
+    short = None if decoded is None else SPEAKER.prepare(decoded[0][0])
+    assert (short is not None) is (RFC3339.fullmatch(time) is not None)

@@ -43,7 +43,7 @@ class Opened:
         self.wal = Wal(calls, directory, Columns(calls, directory), SMALLEST_SEGMENT)
         try:
             self.wal.open()
-            self.sequence = Sequence(Rows(self.wal.columns.row), self.wal.columns.marks)
+            self.sequence = Sequence(Rows(self.wal.columns.row), self.wal.columns.store())
             self.wal.recover(self.sequence.accept)
         except BaseException:
             self.wal.close()

@@ -46,7 +46,7 @@ class Opened:
         self.read_back = 0
         try:
             self.wal.open()
-            self.sequence = Sequence(Rows(self.wal.columns.row), self.wal.columns.marks)
+            self.sequence = Sequence(Rows(self.wal.columns.row), self.wal.columns.store())
             self.wal.recover(self._accept)
         except BaseException:
             self.wal.close()

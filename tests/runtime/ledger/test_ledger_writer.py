@@ -81,7 +81,7 @@ class Bench:
     def __post_init__(self) -> None:
         self.wal = Wal(self.calls, self.directory, Columns(self.calls, self.directory), SMALLEST_SEGMENT)
         self.wal.open()
-        self.state = State(Rows(self.wal.columns.row), self.wal.columns.marks)
+        self.state = State(Rows(self.wal.columns.row), self.wal.columns.store())
         self.wal.recover(self.state.accept)
         self.waiting = Waiting()
         self.writer = Writer(self.wal, self.state, self.waiting, self, clock=lambda: 1.0, limit=LIMIT)
