@@ -16,6 +16,7 @@ import pytest
 from folkmoot_core.entries import Actor, new_entry
 from folkmoot_runtime import web
 from folkmoot_runtime.ledger.app import Doors
+from folkmoot_runtime.ledger.log import Options, open_log
 from folkmoot_runtime.ledger.peers import CONDUCTOR, Socket
 from folkmoot_runtime.ledger.protocol import MAX_HEADS, PeerProtocol, protocol
 from folkmoot_runtime.ledger.twin import MemoryLog
@@ -45,6 +46,7 @@ class Door:
     """A socket, and what became of its connections."""
 
     path: Path
+    doors: Doors
     log: MemoryLog
     parsed: int = 0
     connections: list[PeerProtocol] = field(default_factory=list)
@@ -85,7 +87,7 @@ async def door(tmp_path: Path) -> AsyncIterator[Door]:
     doors = Doors(Trust(tmp_path, "folkmoot-acme"))
     doors.ledger = log = MemoryLog("acme")
     socket = Socket(tmp_path / "s", {os.getuid(): CONDUCTOR})
-    made = Door(socket.path, log)
+    made = Door(socket.path, doors, log)
 
     class Watched(protocol(lambda data, uid: doors.begin(data, socket.of(uid)))):  # type: ignore[misc]
         def connection_made(self, transport: asyncio.Transport) -> None:
@@ -157,13 +159,16 @@ async def test_whatever_the_order_and_the_cuts_the_answers_are_the_same(door: Do
     assert door.log.size == expected
 
 
-async def test_who_does_not_wait_for_the_answer_is_answered_once(door: Door) -> None:
+async def test_who_does_not_wait_for_the_answer_is_answered_once(door: Door, tmp_path: Path) -> None:
+    door.doors.ledger = log = await open_log(tmp_path / "log", Options())  # whose entries are durable a little later
     connection = await door.connect()
-    await connection.ask(plain(1))
-    connection.writer.write(plain(2) + plain(3))
-    assert (await connection.answer())[0] == 200
+    for number in (1, 2):
+        assert (await connection.ask(plain(number)))[2]
+    status, answer, stays = await connection.ask(plain(3) + plain(4))
+    assert (status, answer["index"], stays) == (200, 3, False)
     assert await connection.reader.read() == b""
-    assert door.log.size == 3
+    await log.aclose()
+    assert log.size == 4
 
 
 async def test_a_connection_is_closed_when_it_is_idle_and_not_before(door: Door) -> None:
