@@ -247,9 +247,10 @@ def witness_of(objects: list[Object]) -> Object:
 
 
 def test_without_a_witness_nothing_speaks_of_one(render: Render) -> None:
-    assert not any(o["metadata"]["name"] == names.SA_WITNESS for o in render())
-    assert not any("WITNESS" in e["name"] for e in pod_of(render())["spec"]["containers"][0]["env"])
-    assert "component: witness" not in yaml.safe_dump(render())
+    objects = render("witness.enabled=false")
+    assert not any(o["metadata"]["name"] == names.SA_WITNESS for o in objects)
+    assert not any("WITNESS" in e["name"] for e in pod_of(objects)["spec"]["containers"][0]["env"])
+    assert "component: witness" not in yaml.safe_dump(objects)
 
 
 def test_the_witness_is_called_what_its_certificate_says(render: Render) -> None:
