@@ -42,7 +42,9 @@ Three commands, none of them ours.
 
 1. The whole log: every tile and the root are derived from the entries again.
 
-  go run github.com/transparency-dev/tessera/cmd/fsck@v1.0.4 --storage_url=file://$PWD/ --public_key=log.vkey --ui=false
+  go run github.com/transparency-dev/tessera/cmd/fsck@v1.0.4 --storage_url="file://$PWD/" --public_key=log.vkey --ui=false
+
+   It ends with exit code 0 when all fits. What does not, it lists as Invalid every few seconds, and then it may not end by itself.
 
 2. When it was: %s
 
