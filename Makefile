@@ -29,9 +29,11 @@ lint: venv
 generated: venv  ## crds/ and the chart's templates are what the models say
 	$(BIN)/python crds/generate --check
 
-tools:  ## helm, for the charts' tests: built once from its Go module, and kept in the user's cache
+tools:  ## helm, for the charts' tests: built once from its Go module, and kept in the user's cache; openssl, Debian's
 	@e2e/cluster/tool helm >/dev/null || { \
 	  echo "helm cannot be had here: the charts' tests will say that they are skipped"; test -z "$$CI"; }
+	@e2e/cluster/tool openssl >/dev/null || { \
+	  echo "openssl cannot be had here: the tests of timestamps by it will say that they are skipped"; test -z "$$CI"; }
 
 unit: venv  ## unit and contract tests, no network
 	$(BIN)/pytest tests -m "not e2e" -n auto --cov --cov-report=term

@@ -116,9 +116,10 @@ def test_go_modules_are_listed():
 
 
 def test_debian_packages_are_listed():
-    machine, image = _constant("host.py", "PACKAGES"), _constant("host.py", "IMAGE_PACKAGES")
+    machine, image, judges = (_constant("host.py", name) for name in ("PACKAGES", "IMAGE_PACKAGES", "JUDGE_PACKAGES"))
     base = _constant("images.py", "INCLUDED")
     assert isinstance(machine, dict)
     assert isinstance(image, dict)
+    assert isinstance(judges, dict)
     assert isinstance(base, tuple)
-    assert set(_rows("Debian packages")) == {*machine.values(), *image.values(), *base}
+    assert set(_rows("Debian packages")) == {*machine.values(), *image.values(), *judges.values(), *base}

@@ -1,4 +1,4 @@
-"""Builds the foreign judges once; without Go their tests say so, and fail under CI=true."""
+"""Builds or installs the foreign judges once; without Go, or OpenSSL, their tests say so, and fail under CI=true."""
 
 from __future__ import annotations
 
@@ -43,3 +43,9 @@ def fsck() -> str:
 def hammer() -> str:
     """Path of Tessera's load tool."""
     return _built(lambda: tools.path(names.instance(os.environ).cache, "hammer"))
+
+
+@pytest.fixture(scope="session")
+def openssl() -> str:
+    """Path of OpenSSL's program."""
+    return _built(lambda: tools.path(names.instance(os.environ).cache, "openssl"))

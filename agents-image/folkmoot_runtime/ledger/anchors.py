@@ -120,6 +120,7 @@ class Anchors:
         self._looked, self._counting = 0, -1  # how far entries were looked at; the last one there that is growth
         self._demands: list[asyncio.Future[None]] = []
         self._wake = asyncio.Event()
+        self._writing = asyncio.Lock()  # authorities are asked at the same time, and share files
 
     async def run(self) -> None:
         """Until cancelled. A look that fails is repeated; it never ends the log."""
@@ -278,7 +279,9 @@ class Anchors:
         if answer.status != 200:
             raise Unavailable(f"it answered {answer.status}", reason="NoToken")
         stamp = await asyncio.to_thread(_stamp, signed, answer.body, one.pinned, nonce)  # 3
-        await asyncio.to_thread(self._files.keep, stamp, (signed, answer.body, query, one.pinned.pem()), self._clocks.now())  # 4
+        contents = (signed, answer.body, query, one.pinned.pem())
+        async with self._writing:
+            await asyncio.to_thread(self._files.keep, stamp, contents, self._clocks.now())  # 4
         return stamp
 
     async def _failed(self, one: Known, error: FolkmootError | OSError, size: int) -> None:
@@ -307,7 +310,8 @@ class Anchors:
             return
         except Conflict as error:
             if error.reason == "LogClosed":
-                await asyncio.to_thread(self._files.close, stamp)
+                async with self._writing:
+                    await asyncio.to_thread(self._files.close, stamp)
             else:  # the entry is there and names another token: that one's file was lost
                 log.error("the log names another token", extra={"authority": stamp.authority, "size": stamp.size})
         one.owed = None

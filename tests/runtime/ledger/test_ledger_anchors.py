@@ -208,7 +208,7 @@ async def test_a_new_certificate_leaves_the_old_one_beside_its_tokens(world: Wor
     assert world.log.status().anchored == "2026-11-27T12:01:00Z"
 
 
-async def test_a_token_that_no_entry_names_yet_is_put_on_record_at_the_next_start(world: World) -> None:
+async def test_a_token_that_no_entry_othersyet_is_put_on_record_at_the_next_start(world: World) -> None:
     world.ledger.error = Unavailable("full", reason="VolumeFull")
     await world.look()
     assert await recorded(world, "anchor") == []
@@ -329,6 +329,20 @@ async def test_a_closed_log_has_its_end_timestamped_without_an_entry(world: Worl
     await world.look(3600)
     assert len(world.transport.asked) == 2
     assert (await world.verified()).ok
+
+
+async def test_a_closed_logs_end_is_signed_by_each_authority(tmp_path: Path) -> None:
+    others = [f"second-{n}" for n in range(3)]
+    world = await World(tmp_path, authority(), *(authority(name, SECOND) for name in others)).open()
+    world.transport.signers |= dict.fromkeys(others, SECOND)
+    task = await running(world)
+    await world.log.close_log()
+    task.cancel()
+    await asyncio.wait([task])
+    report = await world.verified()
+    assert report.ok
+    assert {one.authority for one in report.anchors} == {"honest", *others}
+    await world.log.aclose()
 
 
 async def test_a_demand_is_met_at_once_and_never_awaited_for_ever(world: World) -> None:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import socket
 import ssl
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 
 import httpx2
 import pytest
+from authority_process import Process, free_port, plain_authority
 
 from folkmoot_cli.dev.issuer import Issuer
 from folkmoot_cli.dev.stand_in import StandIn
@@ -27,52 +23,9 @@ KIND = {"Content-Type": timestamp.QUERY_TYPE}
 KILLS = 6
 
 
-def free_port() -> int:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        return int(bound.getsockname()[1])
-
-
-@dataclass
-class Process:
-    """One authority process after the other over one directory."""
-
-    env: dict[str, str]
-    url: str
-    trusted: ssl.SSLContext | bool = True
-
-    async def start(self, **more: str) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "folkmoot_runtime.tsa", env={**self.env, **more}, stderr=asyncio.subprocess.PIPE
-        )
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[tuple[asyncio.subprocess.Process, httpx2.AsyncClient]]:
-        started = await self.start()
-        try:
-            async with httpx2.AsyncClient(verify=self.trusted, trust_env=False, base_url=self.url) as client:
-                async with asyncio.timeout(60):
-                    while started.returncode is None:
-                        with suppress(httpx2.TransportError, ssl.SSLError):
-                            if (await client.get("/readyz")).status_code == 200:
-                                break
-                        await asyncio.sleep(0.05)
-                yield started, client
-        finally:
-            with suppress(ProcessLookupError):
-                started.kill()
-            await started.communicate()
-
-
 @pytest.fixture
 def plain(tmp_path: Path) -> Process:
-    port = free_port()
-    env = {
-        "PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.environ["PATH"], "FOLKMOOT_TENANT": "system", "FOLKMOOT_NAMESPACE": "time",
-        "FOLKMOOT_LISTEN_HOST": "127.0.0.1", "FOLKMOOT_PORT": str(port), "FOLKMOOT_DATA": str(tmp_path / "data"),
-        "FOLKMOOT_RUN": str(tmp_path / "run"),
-    }  # fmt: skip
-    return Process(env, f"http://127.0.0.1:{port}")
+    return plain_authority(tmp_path)
 
 
 async def test_killed_at_any_moment_it_never_repeats_a_number_or_goes_back(plain: Process) -> None:

@@ -1,21 +1,27 @@
-"""Programs the tests need beside the cluster: built once from their Go modules, kept in the cache, pinned here."""
+"""Programs the tests need beside the cluster: built once from their Go modules, kept in the cache, pinned here; or Debian's."""
 
+import shutil
 from pathlib import Path
 
 from . import build, host, keys
 from .shell import run
 
-# name -> (package, version). kubectl is part of the node's binary and has Kubernetes' version.
+# name -> (package, version). kubectl is part of the node's binary and has Kubernetes' version; openssl is Debian's.
 TOOLS: dict[str, tuple[str, str]] = {
     "helm": ("helm.sh/helm/v4/cmd/helm", "v4.0.4"),
     "fsck": ("github.com/transparency-dev/tessera/cmd/fsck", "v1.0.4"),
     "hammer": ("github.com/transparency-dev/tessera/internal/hammer", "v1.0.4"),
     "kubectl": ("", ""),
+    "openssl": ("", ""),
 }
 
 
 def path(cache: Path, name: str) -> Path:
     """Where the program is, after building it if it was not there."""
+    if name in host.JUDGE_PACKAGES:
+        with build.exclusive(cache / "lock"):
+            host.require_packages({name: host.JUDGE_PACKAGES[name]})
+        return Path(shutil.which(name) or f"/usr/bin/{name}")
     if name == "kubectl":
         return build.binaries(cache).kubectl
     package, version = TOOLS[name]
