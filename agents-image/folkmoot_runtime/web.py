@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import uvicorn
 from pydantic import BaseModel, ValidationError
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
@@ -71,11 +71,14 @@ async def body(request: Request, limit: int = MAX_BODY) -> bytes:
     """The request's body, at most `limit` bytes; raises `LimitReached` before reading more."""
     chunks: list[bytes] = []
     size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
-            raise errors.LimitReached(f"request body is larger than {limit} bytes", reason="BodyTooLarge")
-        chunks.append(chunk)
+    try:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > limit:
+                raise errors.LimitReached(f"request body is larger than {limit} bytes", reason="BodyTooLarge")
+            chunks.append(chunk)
+    except ClientDisconnect:  # nobody reads this answer; a traceback in the log would be the client's to cause
+        raise errors.Invalid(f"the client went away after {size} bytes of its request's body", reason="Disconnected") from None
     return b"".join(chunks)
 
 

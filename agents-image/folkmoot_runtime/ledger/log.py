@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -30,7 +28,7 @@ from folkmoot_runtime.ledger.keys import LogKeys
 from folkmoot_runtime.ledger.publisher import Publisher, Trouble
 from folkmoot_runtime.ledger.records import MAX_COUNT, LogDamaged
 from folkmoot_runtime.ledger.segments import FIRST_SEGMENT
-from folkmoot_runtime.ledger.volume import Birth, Opening, Volume, open_volume
+from folkmoot_runtime.ledger.volume import NEW, Birth, Opening, Volume, open_volume
 from folkmoot_runtime.ledger.waiting import MAX_QUEUED, Admission, Lot, Waiting, durable_lot, lot_of
 from folkmoot_runtime.ledger.witnesses import Witnesses
 from folkmoot_runtime.ledger.writer import Writer
@@ -41,17 +39,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 FENCE_SECONDS = 10.0  # that an append waits for the first word of the witness
 LONGEST_WAIT = 15.0  # seconds between attempts to publish
-
-
-def _new_origin() -> str:
-    return f"folkmoot/{uuid.uuid4()}"
-
-
-def _new_secret() -> bytes:
-    return os.urandom(64)
-
-
-NEW = Birth(origin=_new_origin, secret=_new_secret)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 The peer's uid stands where other doors have an address. Everything that is not a plain `POST /v1/entries` goes the usual way.
 Who sends a request before the last append was answered (pipelining) has the connection closed after that answer, which
-RFC 9112 §9.3.2 has clients expect.
+RFC 9112 §9.3.2 has clients expect. Requests are bounded in size and time; nothing is answered with a receipt that the log did not
+give.
 
 No header is parsed here. But a client sends the same ones again and again, so what the parser said of a head (that it is a plain
 append with a body of so many bytes) is remembered, and holds when the same bytes come again between two messages. A request that
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 PEER = "unix-peer"  # host part of the ASGI client address; on this door no address comes from the network
 MAX_HEAD = 512  # bytes of a request before its body that are worth remembering
 MAX_HEADS = 1024  # that are remembered: one for each length of a body
+LONGEST_HEAD = 64 << 10  # bytes; ours have some hundreds
+REQUEST_SECONDS = 60.0  # from the first bytes of a request that does not come at once to its last
 _UCRED = struct.Struct("3i")
 _HEAD_ENDS = b"\r\n\r\n"
 _OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
@@ -47,6 +50,10 @@ class PeerProtocol(HttpToolsProtocol):
     _reading = False  # the parser is inside a message
     _answering = False
     _last = False  # nothing is read any more
+    _in_head = False
+    _head = 0  # bytes of a head that is not complete
+    _patience: asyncio.TimerHandle | None = None
+    request_seconds = REQUEST_SECONDS
     _used = False  # since the timer of an idle connection began
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in the base class
@@ -54,6 +61,15 @@ class PeerProtocol(HttpToolsProtocol):
         peer = transport.get_extra_info("socket")
         _, uid, _ = _UCRED.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
         self.client = (PEER, uid)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._unset_patience()
+        super().connection_lost(exc)
+
+    def eof_received(self) -> bool:  # type: ignore[override] # as asyncio has it
+        """A client that says that it sends no more still gets its receipt; True keeps the way to it open."""
+        self._last = self._last or self._answering
+        return self._answering
 
     def data_received(self, data: bytes) -> None:
         if self._last:
@@ -67,6 +83,47 @@ class PeerProtocol(HttpToolsProtocol):
                 return
             self._whole = data
         super().data_received(data)
+        if not self._reading:
+            self._unset_patience()
+            return
+        if self._patience is None:
+            self._patience = self.loop.call_later(self.request_seconds, self._too_slow)
+        self._head += len(data) if self._in_head else 0
+        if self._head > LONGEST_HEAD and not self._last:
+            self._give_up(LimitReached(f"the head of a request is larger than {LONGEST_HEAD} bytes", reason="HeadTooLarge"))
+
+    def _unset_patience(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+    def _too_slow(self) -> None:
+        self._patience = None
+        if not self._last:
+            self._give_up(LimitReached(f"a request was not complete within {self.request_seconds:g} s", reason="RequestTooSlow"))
+
+    def _give_up(self, error: LimitReached) -> None:
+        """Read no more. An answer that is under way is given; where an application answers, it loses its client."""
+        self._last = True
+        self._body = None
+        if self._answering:
+            return
+        if self._idle():
+            self._refuse(error)
+        else:
+            self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        """Behind an append that waits for its receipt, nonsense is not read: the receipt is what is owed."""
+        if self._answering:
+            self._last = True
+        elif not self._last:
+            self._last = True
+            super().send_400_response(msg)
+
+    def _should_upgrade_to_ws(self) -> bool:
+        """No other protocol is spoken here, whatever is installed: who asks for one is answered in this one."""
+        return False
 
     def _remember(self, body: bytes) -> None:
         """The parser said that all that arrived is one plain append with this body: so its head says how long that is."""
@@ -85,11 +142,13 @@ class PeerProtocol(HttpToolsProtocol):
             super().timeout_keep_alive_handler()
 
     def on_message_begin(self) -> None:
-        self._reading = True
+        self._reading = self._in_head = True
+        self._head = 0
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        if self._answering:
+        self._in_head = False
+        if self._answering or self._last:
             self._last = True
         elif (
             self.begin is not None

@@ -22,6 +22,7 @@ import json
 import logging
 import os
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -52,6 +53,17 @@ class Birth:
     origin: Callable[[], str]
     secret: Callable[[], bytes]
     """64 random bytes: the seeds of both keys."""
+
+
+def _new_origin() -> str:
+    return f"folkmoot/{uuid.uuid4()}"
+
+
+def _new_secret() -> bytes:
+    return os.urandom(64)
+
+
+NEW = Birth(origin=_new_origin, secret=_new_secret)
 
 
 @dataclass
