@@ -1,4 +1,4 @@
-"""The tenant document as the broker knows it: asked of the conductor every few seconds, kept on the volume.
+"""The tenant document as the broker knows it: followed (`runtime.document`), and kept on the volume.
 
 With the copy on its volume the broker serves on while the conductor is away, and starts without it. A document of another
 tenant is refused: it would let calls out under somebody else's rules.
@@ -14,24 +14,20 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from folkmoot_core.document import TenantDocument
-from folkmoot_core.errors import Invalid, Unavailable
+from folkmoot_core.errors import Invalid
+from folkmoot_runtime.document import DocumentFollower
 from folkmoot_runtime.peer import Peer
 
 log = logging.getLogger(__name__)
-POLL_SECONDS = 5.0
-FIRST_SECONDS = 0.5  # while there is none: agents are waiting
-MAX_DOCUMENT = 16 * 1024 * 1024  # bytes; a tenant's document with every prompt stays far below
 
 
 class Documents:
     """Keeps `current`. `path` is the copy on the volume."""
 
     def __init__(self, conductor: Peer, path: Path, tenant: str) -> None:
-        self._conductor = conductor
+        self._follower = DocumentFollower(conductor, self._take)
         self._path = path
         self._tenant = tenant
-        self._etag = ""
-        self._trouble = ""
         self.current: TenantDocument | None = None
 
     def load(self) -> None:
@@ -45,35 +41,21 @@ class Documents:
 
     async def refresh(self) -> None:
         """Ask once; raises `Unavailable` or `Invalid`, and keeps what it has then."""
-        headers = {"If-None-Match": self._etag} if self._etag else {}
-        response = await self._conductor.request("GET", "/v1/document", headers=headers)
-        if response.status_code == 304:
-            return
-        if response.status_code != 200:
-            raise Unavailable(f"conductor answered {response.status_code} to GET /v1/document")
-        document = self._parse(response.content)
-        self._etag = response.headers.get("ETag", "")
+        await self._follower.refresh()
+
+    async def follow(self) -> None:
+        """Ask for ever."""
+        await self._follower.follow(lambda: self.current is not None)
+
+    async def _take(self, content: bytes) -> None:
+        document = self._parse(content)
         if document == self.current:
             return
         self.current = document
-        await asyncio.to_thread(self._keep, response.content)
+        await asyncio.to_thread(self._keep, content)
         log.info("tenant document in force", extra={"generation": document.generation, "digest": document.digest()})
 
-    async def follow(self) -> None:
-        """Ask for ever. The same trouble is logged once."""
-        while True:
-            try:
-                await self.refresh()
-                self._trouble = ""
-            except (Unavailable, Invalid) as error:
-                if error.message != self._trouble:
-                    log.warning("tenant document not refreshed", extra={"detail": error.message})
-                self._trouble = error.message
-            await asyncio.sleep(POLL_SECONDS if self.current is not None else FIRST_SECONDS)
-
     def _parse(self, content: bytes) -> TenantDocument:
-        if len(content) > MAX_DOCUMENT:
-            raise Invalid(f"tenant document is larger than {MAX_DOCUMENT} bytes")
         try:
             document = TenantDocument.model_validate_json(content)
         except ValidationError as error:

@@ -19,7 +19,7 @@ from folkmoot_core import names
 from folkmoot_runtime import process, web
 from folkmoot_runtime.bus.accounts import Accounts
 from folkmoot_runtime.bus.connection import RedisError, connect
-from folkmoot_runtime.bus.directory import ConductorDirectory
+from folkmoot_runtime.bus.directory import LONGEST_LOOK, ConductorDirectory
 from folkmoot_runtime.bus.door import Door
 from folkmoot_runtime.bus.recorder import Recorder
 from folkmoot_runtime.bus.resp import Login
@@ -27,6 +27,7 @@ from folkmoot_runtime.bus.router import Router
 from folkmoot_runtime.bus.server import Paths, paths
 from folkmoot_runtime.bus.upkeep import Upkeep
 from folkmoot_runtime.ledger.client import LedgerClient
+from folkmoot_runtime.peer import Peer
 from folkmoot_runtime.settings import Settings, from_environment
 from folkmoot_runtime.tls import ServingCertificate
 from folkmoot_runtime.trust import Trust
@@ -93,7 +94,9 @@ async def run(settings: Settings) -> None:
     certificate = ServingCertificate(settings, trust, where.run)
     await certificate.obtain()
     redis = connect(f"unix://{where.socket}", login, keep=True)
-    directory = ConductorDirectory(settings.conductor_url, settings.token_file(names.AUDIENCE_CONDUCTOR), trust, settings.timeout)
+    patience = min(settings.timeout, LONGEST_LOOK)
+    conductor = Peer(settings.conductor_url, settings.token_file(names.AUDIENCE_CONDUCTOR), trust, patience)
+    directory = ConductorDirectory(conductor)
     accounts = Accounts(redis, settings.tenant)
     token = None if settings.ledger_url.startswith("unix://") else settings.token_file(names.AUDIENCE_LEDGER)
     ledger = LedgerClient(settings.ledger_url, token, trust, LEDGER_TIMEOUT)

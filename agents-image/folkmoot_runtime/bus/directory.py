@@ -6,21 +6,18 @@ The router knows nobody but the core until the first answer; with an answer it g
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
-from pathlib import Path
 from typing import Protocol
 
-import httpx2
 from pydantic import ValidationError
 
 from folkmoot_core.document import TenantDocument
 from folkmoot_core.entries import Actor
+from folkmoot_core.errors import Invalid
 from folkmoot_core.names import CORE
-from folkmoot_runtime.trust import Trust
+from folkmoot_runtime.document import POLL_SECONDS, DocumentFollower
+from folkmoot_runtime.peer import Peer
 
-log = logging.getLogger(__name__)
-POLL_SECONDS = 5.0
 LONGEST_LOOK = 5.0  # seconds; routing may wait for a look
 MIN_BETWEEN = 1.0  # seconds between two looks that unknown names asked for
 
@@ -88,15 +85,10 @@ class DocumentDirectory:
 class ConductorDirectory(DocumentDirectory):
     """Follows the conductor's `GET /v1/document`."""
 
-    def __init__(self, url: str, token_file: Path, trust: Trust, timeout: float) -> None:
+    def __init__(self, conductor: Peer) -> None:
         super().__init__()
-        self._url = f"{url}/v1/document"
-        self._token_file = token_file
-        self._trust = trust
-        self._timeout = min(timeout, LONGEST_LOOK)
-        self._etag = ""
+        self._follower = DocumentFollower(conductor, self._take)
         self._looked = -MIN_BETWEEN
-        self._waiting = False
 
     async def follow(self) -> None:
         """Poll for ever."""
@@ -110,22 +102,10 @@ class ConductorDirectory(DocumentDirectory):
         # otherwise get its first message refused.
         await asyncio.sleep(max(0.0, self._looked + MIN_BETWEEN - time.monotonic()))
         self._looked = time.monotonic()
-        try:
-            response = await self._get()
-            if response.status_code != httpx2.codes.NOT_MODIFIED:
-                response.raise_for_status()
-                self.replace(TenantDocument.model_validate_json(response.content))
-                self._etag = response.headers.get("ETag", "")
-        except (httpx2.HTTPError, OSError, ValidationError) as error:
-            if not self._waiting:
-                log.warning("waiting for the tenant document", extra={"conductor": self._url, "error": type(error).__name__})
-            self._waiting = True
-        else:
-            self._waiting = False
+        await self._follower.look()
 
-    async def _get(self) -> httpx2.Response:
-        headers = {"Authorization": f"Bearer {self._token_file.read_text().strip()}"}
-        if self._etag:
-            headers["If-None-Match"] = self._etag
-        async with httpx2.AsyncClient(verify=self._trust.client_context(), timeout=self._timeout, trust_env=False) as client:
-            return await client.get(self._url, headers=headers)
+    async def _take(self, content: bytes) -> None:
+        try:
+            self.replace(TenantDocument.model_validate_json(content))
+        except ValidationError:
+            raise Invalid("the conductor answered something else than a tenant document") from None

@@ -15,16 +15,14 @@ from typing import Final, Protocol
 from pydantic import ValidationError
 
 from folkmoot_core.document import AuditEntry
-from folkmoot_core.errors import FolkmootError, Invalid, Unavailable
+from folkmoot_core.errors import Invalid, Unavailable
 from folkmoot_core.ledger.fence import Answer
 from folkmoot_core.ledger.witness import MAX_ANSWER
+from folkmoot_runtime.document import DocumentFollower
 from folkmoot_runtime.ledger.durable import Os, replace_file
 from folkmoot_runtime.peer import Peer
 
 log = logging.getLogger(__name__)
-POLL_SECONDS: Final = 5.0
-FIRST_SECONDS: Final = 0.5  # while there are none: the first checkpoint waits
-MAX_DOCUMENT: Final = 16 * 1024 * 1024
 MAX_SENTENCE: Final = 300
 FILE: Final = "audit.json"
 
@@ -39,12 +37,11 @@ class Terms:
     """Keeps a log's terms current. `path` is the copy on the volume."""
 
     def __init__(self, conductor: Peer, calls: Os, path: Path, tenant: str) -> None:
-        self._conductor = conductor
+        self._document = DocumentFollower(conductor, self._take)
+        self._follower: Follower | None = None
         self._calls = calls
         self._path = path
         self._tenant = tenant
-        self._etag = ""
-        self._trouble = ""
         self.current: AuditEntry | None = None
 
     def load(self) -> None:
@@ -58,33 +55,19 @@ class Terms:
 
     async def follow_forever(self, follower: Follower) -> None:
         """Hand them on, now and whenever they change."""
+        self._follower = follower
         if self.current is not None:
             _hand_on(follower, self.current)
-        while True:
-            try:
-                if await self._refresh() and self.current is not None:
-                    _hand_on(follower, self.current)
-                self._trouble = ""
-            except FolkmootError as error:
-                if error.message != self._trouble:  # once per trouble, not every five seconds
-                    log.warning("no news of the log's terms", extra={"detail": error.message})
-                self._trouble = error.message
-            await asyncio.sleep(POLL_SECONDS if self.current is not None else FIRST_SECONDS)
+        await self._document.follow(lambda: self.current is not None)
 
-    async def _refresh(self) -> bool:
-        headers = {"If-None-Match": self._etag} if self._etag else {}
-        response = await self._conductor.request("GET", "/v1/document", headers=headers)
-        if response.status_code == 304:
-            return False
-        if response.status_code != 200 or len(response.content) > MAX_DOCUMENT:
-            raise Unavailable(f"conductor answered {response.status_code} to GET /v1/document")
-        found = _audit(response.content, self._tenant)
-        self._etag = response.headers.get("ETag", "")
+    async def _take(self, content: bytes) -> None:
+        found = _audit(content, self._tenant)
         if found == self.current:
-            return False
+            return
         self.current = found
         await asyncio.to_thread(replace_file, self._calls, self._path, found.model_dump_json().encode())
-        return True
+        if self._follower is not None:
+            _hand_on(self._follower, found)
 
 
 class BrokerTransport:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
 from folkmoot_core.document import AgentEntry, Identity, TenantDocument
+from folkmoot_core.errors import Unavailable
 from folkmoot_core.identity import GrantsV1
 from folkmoot_core.resources import AgentSpec
 from folkmoot_runtime.bus.directory import ConductorDirectory, DocumentDirectory
-from folkmoot_runtime.trust import Trust
 
 
 def document(*agents: str) -> TenantDocument:
@@ -24,20 +23,17 @@ def document(*agents: str) -> TenantDocument:
     )
 
 
-class Answering(ConductorDirectory):
-    """A directory whose conductor answers from a list."""
+class Answering:
+    """A conductor that answers from a list."""
 
-    def __init__(self, answers: list[Any]) -> None:
-        super().__init__("https://core", Path("/nowhere"), Trust(Path("/nowhere"), "n"), 1.0)
+    def __init__(self, answers: list[httpx2.Response | Unavailable]) -> None:
         self.answers = answers
 
-    async def _get(self) -> httpx2.Response:
+    async def request(self, method: str, path: str, **_: Any) -> httpx2.Response:
         answer = self.answers.pop(0)
-        if isinstance(answer, Exception):
+        if isinstance(answer, Unavailable):
             raise answer
-        self._looked = -1e9
-        answer.request = httpx2.Request("GET", "https://core/v1/document")
-        return answer  # type: ignore[no-any-return]
+        return answer
 
 
 def test_nobody_but_the_core_at_first() -> None:
@@ -49,13 +45,14 @@ def test_nobody_but_the_core_at_first() -> None:
 
 async def test_it_follows_and_keeps_what_it_has(caplog: pytest.LogCaptureFixture) -> None:
     full = httpx2.Response(200, content=document("athena").model_dump_json(by_alias=True), headers={"ETag": '"1"'})
-    directory = Answering(
-        [httpx2.ConnectError("x"), full, httpx2.Response(304), httpx2.Response(503), httpx2.Response(200, content=b"{}")]
+    conductor: Any = Answering(
+        [Unavailable("x"), full, httpx2.Response(304), httpx2.Response(503), httpx2.Response(200, content=b"{}")]
     )
+    directory = ConductorDirectory(conductor)
     await directory.refresh()
     assert not directory.known
-    directory._looked = -1e9
     for _ in range(4):
+        directory._looked = -1e9
         await directory.refresh()
         assert directory.participants() == {"core", "athena"}
     assert directory.actor("athena").commitment == "2" * 64

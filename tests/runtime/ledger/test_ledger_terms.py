@@ -13,8 +13,9 @@ from witness_bench import Bench, terms
 
 from folkmoot_core.document import AuditEntry
 from folkmoot_core.errors import Invalid, Unavailable
+from folkmoot_runtime.document import POLL_SECONDS
 from folkmoot_runtime.ledger.durable import RealOs
-from folkmoot_runtime.ledger.terms import POLL_SECONDS, BrokerTransport, Terms
+from folkmoot_runtime.ledger.terms import BrokerTransport, Terms
 
 pytestmark = pytest.mark.looptime
 
