@@ -62,6 +62,7 @@ class TimestampAuthorityEntry(_Frozen):
     name: str
     url: str
     certificates: str  # PEM: the authority's own certificate first, then intermediates, the pinned root last
+    policy: str = ""  # object identifier that tokens must name; '': whichever
 
 
 class AuditEntry(_Frozen):

@@ -196,7 +196,7 @@ class Anchors:
         """An authority that is new, or has changed: what of it is on disk stays."""
         one = Known(entry)
         try:
-            one.pinned = timestamp.read_authority(entry.name, entry.certificates)
+            one.pinned = timestamp.read_authority(entry.name, entry.certificates, entry.policy)
         except Invalid as error:
             one.trouble = error.message
             log.error("timestamp authority cannot be used", extra={"authority": entry.name, "detail": error.message})

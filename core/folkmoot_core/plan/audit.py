@@ -46,7 +46,10 @@ def entry(audit: Audit, inst: Installation) -> AuditEntry:
     return AuditEntry(
         witnesses=(*own, *partners),
         witness_quorum=len(partners) if audit.witness_quorum is None else audit.witness_quorum,
-        authorities=tuple(TimestampAuthorityEntry(name=a.name, url=a.url, certificates=a.certificates) for a in authorities),
+        authorities=tuple(
+            TimestampAuthorityEntry(name=a.name, url=a.url, certificates=a.certificates, policy=a.policy or "")
+            for a in authorities
+        ),
         anchor_entries=audit.timestamps.every_entries,
         anchor_seconds=audit.timestamps.every_seconds,
         retention_days=-(-seconds(audit.retention) // _DAY),  # rounded up: never shorter than was asked for

@@ -23,6 +23,7 @@ HttpsUrl = Annotated[
     str, StringConstraints(pattern=rf"^https://[A-Za-z0-9._-]+(:{_PORT})?(/[A-Za-z0-9._~/-]*)?$", max_length=512)
 ]
 Vkey = Annotated[str, StringConstraints(pattern=r"^[^\s+]{1,255}\+[0-9a-f]{8}\+[A-Za-z0-9+/=]+$", max_length=2048)]
+Oid = Annotated[str, StringConstraints(pattern=r"^[0-2](\.(0|[1-9][0-9]{0,40})){1,30}$", max_length=400)]
 Pem = Annotated[str, StringConstraints(min_length=1, max_length=65536)]
 
 
@@ -51,6 +52,11 @@ class TimestampAuthoritySpec(Spec):
     certificates: Pem = Field(
         description="PEM: the authority's own certificate first, intermediates, the root last. What a token brings along is "
         "not believed."
+    )
+    policy: Oid | None = Field(
+        default=None,
+        description="Object identifier of the policy that tokens are asked for and must be made under, such as 1.2.3. Default: whichever the "
+        "authority has.",
     )
 
 

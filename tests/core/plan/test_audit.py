@@ -78,7 +78,9 @@ def test_authorities_and_cadence_go_into_the_document(
     view = tenant(audit={"timestamps": {"authorities": [authority()], "everyEntries": 10, "everySeconds": 30}})
     made = document(view, [], [], [], {}, installation()).audit
     assert (made.anchor_entries, made.anchor_seconds) == (10, 30)
-    assert [(a.name, a.url) for a in made.authorities] == [("tsa", "https://tsa.example/tsr")]
+    assert [(a.name, a.url, a.policy) for a in made.authorities] == [("tsa", "https://tsa.example/tsr", "")]
+    pinned = Audit.model_validate({"timestamps": {"authorities": [authority(policy="1.2.3")]}})
+    assert audit.entry(pinned, installation()).authorities[0].policy == "1.2.3"
 
 
 def test_the_broker_may_go_where_witnesses_and_authorities_are(
@@ -105,6 +107,7 @@ def test_the_broker_may_go_where_witnesses_and_authorities_are(
         ({"witnesses": [witness(0, key=LOG)]}, "witnesses[0].key", "found type 01"),
         ({"witnesses": [witness(0), witness(1, key=PARTNERS[0])]}, "witnesses[1].key", "witness w0 too"),
         ({"timestamps": {"authorities": [authority(certificates="PEM")]}}, "timestamps.authorities[0].certificates", "PEM"),
+        ({"timestamps": {"authorities": [authority(policy="any")]}}, "timestamps.authorities[0].policy", ""),
         (
             {"timestamps": {"authorities": [authority(certificates=pem(forger().chain[:1]))]}},
             "timestamps.authorities[0].certificates", "root last",

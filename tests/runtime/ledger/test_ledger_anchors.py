@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -159,6 +160,40 @@ async def test_nothing_is_kept_of_a_bad_answer_and_it_ends_nothing(world: World,
     del world.transport.responses["honest"]
     await world.look(anchoring.FIRST_WAIT)
     assert world.log.status().unanchored == ""
+    assert (await world.verified()).ok
+
+
+async def test_a_policy_that_is_pinned_is_asked_for_and_must_be_met(world: World) -> None:
+    world.terms = AuditEntry(authorities=(authority().model_copy(update={"policy": "1.2.3"}),))
+    await world.look()
+    assert "answered rejection (unaccepted_policy)" in world.log.status().unanchored
+    world.transport.responses["honest"] = lambda query: timestamps.respond(
+        HONEST, timestamp.query(last(world), timestamp.read_nonce(query))
+    )
+    await world.look(anchoring.FIRST_WAIT)
+    assert f"made under policy {tsa.POLICY}; expected 1.2.3" in world.log.status().unanchored
+    world.terms = AuditEntry(authorities=(authority().model_copy(update={"policy": tsa.POLICY}),))
+    await world.look(demanded=True)
+    assert world.log.status().anchored_size == 1
+
+
+def last(world: World) -> bytes:
+    """The published checkpoint."""
+    return (world.directory / "checkpoint").read_bytes()
+
+
+async def test_a_token_whose_certificates_are_out_of_order_is_kept_as_it_came(world: World) -> None:
+    """As OpenSSL makes them (ledger.md §3.4): put in order to be read, and kept raw, for its digest is of these bytes."""
+    whole = dataclasses.replace(HONEST, whole_chain=True)
+    answers = []
+
+    def respond(query: bytes) -> bytes:
+        answers.append(timestamps.unsorted(timestamps.respond(whole, query)))
+        return answers[-1]
+
+    world.transport.responses["honest"] = respond
+    await world.look()
+    assert (world.directory / "anchors/1.honest.tsr").read_bytes() == answers[0]
     assert (await world.verified()).ok
 
 
