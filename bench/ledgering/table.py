@@ -38,12 +38,13 @@ def append(batch: int, rounds: Sequence[Found]) -> Row:
     ours, theirs = (_median(rounds, lambda one, side=side: _rate(one[side])) for side in ("ours", "theirs"))  # type: ignore[misc]
     share, cores = (_median(rounds, lambda one, what=what: one["ours"][what]) for what in ("syncing", "cores"))  # type: ignore[misc]
     p50, p99 = (_median(rounds, lambda one, what=what: one["ours"][what]) for what in ("p50", "p99"))  # type: ignore[misc]
+    each = _median(rounds, lambda one: one["ours"]["cores"] / _rate(one["ours"]) * 1e6)
     return Row(
         f"durable append in process, batch {batch}",
         f"{ratio:.1f} × Tessera ({ours:,.0f} against {theirs:,.0f} entries/s)",
         f"{TIMES[batch]:g} ×",
         ratio >= TIMES[batch],
-        f"fdatasync under way {share:.0%} of the time, {cores:.2f} cores busy; a call waited p50 {p50:.1f} ms, p99 {p99:.1f} ms",
+        f"fdatasync under way {share:.0%} of the time, {each:.1f} µs of processor an entry, {cores:.2f} cores busy; a call waited p50 {p50:.1f} ms, p99 {p99:.1f} ms",
     )
 
 
@@ -104,7 +105,8 @@ def _latency(rounds: Sequence[Found]) -> str:
 
 def _cores(rounds: Sequence[Found]) -> str:
     ours, client = (_median(rounds, lambda one, what=what: one[what]) for what in ("cores", "client_cores"))  # type: ignore[misc]
-    return f"the ledger, one process, had {ours:.2f} cores busy, the client {client:.2f}"
+    each = _median(rounds, lambda one: one["cores"] * one["seconds"] / one["entries"] * 1e6)
+    return f"{each:.1f} µs of processor an entry; the ledger, one process, had {ours:.2f} cores busy, the client {client:.2f}"
 
 
 def _rate(found: Found) -> float:

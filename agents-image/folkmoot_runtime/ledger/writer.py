@@ -153,18 +153,19 @@ class Writer:
     def _refuse(self, one: _UnderWay) -> None:
         """The volume is full: nothing of the batch was recorded, and it may be sent again."""
         self._under_way.appendleft(one)
-        refused = sum(len(other.batch) for other in self._under_way)
-        self._told.full(refused)
-        self._refuse_under_way(Unavailable("the ledger's volume is full; enlarge it", reason="VolumeFull", retry_after=5))  # 3
+        full = Unavailable("the ledger's volume is full; enlarge it", reason="VolumeFull", retry_after=5)
+        self._told.full(self._refuse_under_way(full))  # 3
         self._sequence.drop()
 
     def _fail(self, why: str, one: _UnderWay) -> None:
         self._under_way.appendleft(one)
         self._told.failed(why)  # 4
 
-    def _refuse_under_way(self, error: FolkmootError) -> None:
-        under_way = [one.batch for one in self._under_way] + ([self._next] if self._next is not None else [])
+    def _refuse_under_way(self, error: FolkmootError) -> int:
+        """How many entries those were; with the batch that waits for its turn, which may hold the rest of their calls."""
+        refused = [one.batch for one in self._under_way] + ([self._next] if self._next is not None else [])
         self._under_way.clear()
         self._next = None
-        for batch in under_way:
+        for batch in refused:
             self._waiting.reject(batch, error)
+        return sum(map(len, refused))
