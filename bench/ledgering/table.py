@@ -29,6 +29,11 @@ class Row:
         return f"| {self.name} | {self.measured} | {self.target} | {verdict} | {self.why} |"
 
 
+NOTE = """
+Medians of the rounds. Both sides answer when an entry is durable, and mean the same by it, but do not do the same for it: Tessera has
+then synced tiles and tree state file by file; the ledger has synced its log, from which tiles are made again, and its next signed
+checkpoint follows within a second. Tessera was given bytes and did not look for duplicates; the ledger linked each entry to the one
+before it and looked for its id among all."""
 HEAD = "| metric | measured | target | | why |\n|---|---|---|---|---|"
 
 
