@@ -22,6 +22,7 @@ from folkmoot_core.errors import Conflict, Missing, Unavailable
 from folkmoot_core.ledger import bundle
 from folkmoot_core.ledger.audit import Trust, verify_log
 from folkmoot_core.privacy import ErasureRequest, HoldRequest
+from folkmoot_runtime.conductor.erasure import BrokerCalls
 from folkmoot_runtime.conductor.store import SCHEMA_VERSION, InlineExecutor, Store
 
 pytestmark = pytest.mark.looptime
@@ -525,3 +526,25 @@ def test_the_compacted_database_is_the_same_less_what_was_deleted(tmp_path: Path
             await store.compact()
 
     asyncio.run(story())
+
+
+class Door:
+    """The broker's, as far as erasing goes."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+        self.asked: list[tuple[str, str, int]] = []
+
+    async def request(self, method: str, path: str, *, body: bytes) -> httpx2.Response:
+        self.asked.append((method, path, len(json.loads(body)["sessions"])))
+        return httpx2.Response(self.status)
+
+
+async def test_the_broker_is_asked_in_parts_that_it_takes_and_believed_only_when_it_did() -> None:
+    door: Any = Door(200)
+    await BrokerCalls(door).erase([f"uid-{n}" for n in range(1001)])
+    assert door.asked == [("POST", "/v1/erasures", 1000), ("POST", "/v1/erasures", 1)]
+    for status in (403, 404, 503):
+        door.status = status
+        with pytest.raises(Unavailable, match=str(status)):
+            await BrokerCalls(door).erase(["uid-1"])
