@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 from folkmoot_core.entries import GENESIS_PREV
 from folkmoot_core.ledger.findings import Report
@@ -17,7 +17,7 @@ from folkmoot_core.ledger.tree import HASH_SIZE
 
 MAX_LABEL = 60  # characters of a kind or producer that a report repeats
 MAX_KINDS = 200  # of each; a hostile log may name millions
-SIFTED = 4_000_000  # identities that are sifted at a time: bounds memory
+SIFTED = 1_000_000  # identities that are sifted at a time: bounds memory
 
 
 class Chain:
@@ -90,11 +90,14 @@ class Chain:
 
 
 def repeated(hashes: array[int], sifted: int = SIFTED) -> set[int]:
-    """Hashes that occur more than once. In slices by value, so that a set of all is never needed."""
-    slices = len(hashes) // sifted + 1
+    """Hashes that occur more than once. Sorted into parts by value first, so that a set of all is never needed."""
+    parts = [hashes]
+    if (count := len(hashes) // sifted + 1) > 1:
+        parts = [array("q") for _ in range(count)]
+        for value in hashes:
+            parts[value % count].append(value)
     found: set[int] = set()
-    for slice_ in range(slices):
-        part: Sequence[int] = hashes if slices == 1 else [h for h in hashes if h % slices == slice_]
+    for part in parts:
         if len(set(part)) != len(part):
             found.update(value for value, count in Counter(part).items() if count > 1)
     return found
