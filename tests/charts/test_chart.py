@@ -16,6 +16,7 @@ from folkmoot_core.plan.types import Installation
 from folkmoot_operator import ca, leader, settings
 from folkmoot_operator.kinds import CHILDREN, OWN, Kind
 from folkmoot_runtime import settings as runtime_settings
+from folkmoot_runtime.tsa import __main__ as tsa_process
 
 ROOT = Path(__file__).resolve().parents[2]
 Object = dict[str, Any]
@@ -234,7 +235,9 @@ def test_one_replica_has_no_disruption_budget(render: Render) -> None:
 
 
 def test_helm_and_the_operator_manage_different_objects(render: Render) -> None:
-    for item in render("export.size=1Gi", "metrics.serviceMonitor.enabled=true", "witness.enabled=true"):
+    for item in render(
+        "export.size=1Gi", "metrics.serviceMonitor.enabled=true", "witness.enabled=true", "timestamps.enabled=true"
+    ):
         assert item["metadata"]["labels"][names.LABEL_MANAGED_BY] == "Helm"
 
 
@@ -365,6 +368,76 @@ def test_nobody_reaches_the_witness_but_brokers_and_the_operator(render: Render)
     assert not any(o["kind"] == "NetworkPolicy" for o in render("witness.enabled=true", "networkPolicy.enabled=false"))
 
 
+# -- the timestamp authority ------------------------------------------------------------------------------------------------
+
+
+def timestamps_of(objects: list[Object]) -> Object:
+    found: Object = only(objects, "StatefulSet", names.SA_TIMESTAMPS)["spec"]
+    return found
+
+
+def test_without_a_timestamp_authority_nothing_speaks_of_one(render: Render) -> None:
+    assert "timestamps" not in yaml.safe_dump(render("timestamps.enabled=false"))
+
+
+def test_the_timestamp_authority_is_called_what_its_certificate_says(render: Render) -> None:
+    objects = render("timestamps.enabled=true", "fullnameOverride=other", "nameOverride=another")
+    spec = timestamps_of(objects)
+    assert spec["serviceName"] == spec["template"]["spec"]["serviceAccountName"] == names.SA_TIMESTAMPS
+    only(objects, "ServiceAccount", names.SA_TIMESTAMPS)
+    service = only(objects, "Service", names.SA_TIMESTAMPS)["spec"]
+    assert service["clusterIP"] == "None"
+    assert service["selector"].items() <= spec["template"]["metadata"]["labels"].items()
+    assert spec["selector"]["matchLabels"] == service["selector"]
+    assert [p["port"] for p in service["ports"]] == [names.PORT_TIMESTAMPS]
+    assert [p["containerPort"] for p in spec["template"]["spec"]["containers"][0]["ports"]] == [names.PORT_TIMESTAMPS]
+
+
+def test_a_tenants_broker_finds_its_way_to_the_timestamp_authority() -> None:
+    host = f"{names.SA_TIMESTAMPS}.folkmoot-system.svc"
+    assert host in names.service_names(names.SA_TIMESTAMPS, "folkmoot-system")
+    assert network.service_namespace(host, "cluster.local") == "folkmoot-system"
+
+
+def test_the_timestamp_authority_reads_every_variable_it_is_given_and_needs_no_other(render: Render) -> None:
+    spec = timestamps_of(render("timestamps.enabled=true", "timestamps.name=Ours"))["template"]["spec"]
+    container = spec["containers"][0]
+    env = {e["name"]: e.get("value", "folkmoot-system") for e in container["env"]}
+    assert env.pop(tsa_process.NAME) == "Ours"
+    found = runtime_settings.from_environment(env)
+    assert (found.tenant, found.operator_url) == ("system", "https://folkmoot-operator.folkmoot-system.svc:8443")
+    assert container["command"] == ["python", "-m", "folkmoot_runtime.tsa"]
+    mounts = {m["mountPath"]: m["name"] for m in container["volumeMounts"]}
+    expected = {str(found.data): "data", str(found.run): "run", names.TRUST_DIR: "trust", names.TOKEN_DIR: "tokens"}
+    assert expected.items() <= mounts.items()
+    tokens = [s["serviceAccountToken"] for v in spec["volumes"] if v["name"] == "tokens" for s in v["projected"]["sources"]]
+    assert [(t["audience"], t["path"]) for t in tokens] == [(names.AUDIENCE_OPERATOR, names.AUDIENCE_OPERATOR)]
+
+
+def test_the_timestamp_authority_meets_pod_security_restricted_and_its_key_stays(render: Render) -> None:
+    spec = timestamps_of(render("timestamps.enabled=true", "timestamps.storage.size=2Gi", "timestamps.storage.className=apart"))
+    pod = spec["template"]["spec"]
+    assert (pod["securityContext"]["runAsUser"], pod["securityContext"]["runAsNonRoot"]) == (names.UID_TIMESTAMPS, True)
+    assert pod["automountServiceAccountToken"] is False
+    container = pod["containers"][0]["securityContext"]
+    assert container == {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
+    assert spec["replicas"] == 1
+    assert spec["persistentVolumeClaimRetentionPolicy"] == {"whenDeleted": "Retain", "whenScaled": "Retain"}
+    claim = spec["volumeClaimTemplates"][0]["spec"]
+    assert (claim["resources"]["requests"]["storage"], claim["storageClassName"]) == ("2Gi", "apart")
+
+
+def test_nobody_reaches_the_timestamp_authority_but_brokers(render: Render) -> None:
+    objects = render("timestamps.enabled=true")
+    own = only(objects, "NetworkPolicy", names.SA_TIMESTAMPS)
+    assert ways(own, "ingress") == {("tenants' broker", names.PORT_TIMESTAMPS)}
+    assert ways(own, "egress") == {("kube-system", 53), ("operator", names.PORT_OPERATOR)}
+    operators = only(objects, "NetworkPolicy", OPERATOR)
+    assert ("timestamps", names.PORT_OPERATOR) in ways(operators, "ingress")
+    assert "timestamps" not in {whom for whom, _ in ways(operators, "egress")}
+    assert not any(o["kind"] == "NetworkPolicy" for o in render("timestamps.enabled=true", "networkPolicy.enabled=false"))
+
+
 # -- admission ------------------------------------------------------------------------------------------------------------
 
 
@@ -399,6 +472,8 @@ def test_policies_can_be_left_out(render: Render) -> None:
         "replicaCount=99",
         "witness.enabeld=true",
         "witness.storage.size=1GB",
+        "timestamps.storage.size=1GB",
+        "timestamps.url=https://x",
     ],
 )
 def test_a_value_with_a_slip_is_refused(value: str, run_helm: Any) -> None:

@@ -62,6 +62,28 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 
+{{- define "folkmoot.timestampsName" -}}
+folkmoot-timestamps
+{{- end -}}
+
+{{- define "folkmoot.timestampsSelectorLabels" -}}
+app.kubernetes.io/name: {{ include "folkmoot.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: timestamps
+{{- end -}}
+
+{{- define "folkmoot.timestampsPodLabels" -}}
+{{ include "folkmoot.timestampsSelectorLabels" . }}
+app.kubernetes.io/part-of: folkmoot
+{{- end -}}
+
+{{- define "folkmoot.timestampsLabels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{ include "folkmoot.timestampsPodLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end -}}
+
 {{- /* An image's reference: (dict "image" .Values.image "root" $). */ -}}
 {{- define "folkmoot.image" -}}
 {{- $registry := .root.Values.global.imageRegistry | trimSuffix "/" -}}
