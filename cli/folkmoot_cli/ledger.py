@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx2
 
-from folkmoot_cli import ledger_control, privacy, sources, verify
+from folkmoot_cli import ledger_control, privacy, urls, verify
 from folkmoot_cli.cluster import Kubectl, find
 from folkmoot_cli.sources import Read, open_source
 from folkmoot_core import names
@@ -163,9 +163,9 @@ def _through_kubectl(kubectl: Kubectl, namespace: str) -> Iterator[Read]:
     server_name = {"sni_hostname": f"{names.CORE}.{namespace}.svc"}
     with kubectl.forward(namespace, f"{names.CORE}-0", names.PORT_LEDGER) as port, httpx2.Client(
         base_url=f"https://127.0.0.1:{port}/", headers={"Authorization": f"Bearer {token}"}, verify=context,
-        timeout=sources.TIMEOUT, trust_env=False,
+        timeout=urls.TIMEOUT, trust_env=False,
     ) as client:  # fmt: skip
-        yield lambda path: sources.get(client, path, server_name)
+        yield lambda path: urls.get(client, path, server_name)
 
 
 def _positive(text: str) -> int:

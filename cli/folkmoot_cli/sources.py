@@ -6,7 +6,6 @@ Everything is bounded, in size and, for a URL, in time.
 from __future__ import annotations
 
 import os
-import ssl
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -14,20 +13,19 @@ from io import FileIO
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import httpx2
-
-from folkmoot_core.errors import Invalid, LimitReached, Missing, Unauthorized, Unavailable
+from folkmoot_core.errors import Invalid, LimitReached, Missing
 
 Read = Callable[[str], bytes | None]
 MAX_FILE = 64 * 1024 * 1024  # bytes; a bundle has at most 17 MB, an artefact 10 MiB
-TIMEOUT = 30.0  # seconds that one file of a URL may take
 _PLAIN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def open_source(source: str, token_file: str | None = None, ca_file: str | None = None) -> AbstractContextManager[Read]:
     """A reader of the log's files."""
     if is_url(source):
-        return _url(source, token_file, ca_file)
+        from folkmoot_cli import urls  # an HTTP client takes longer to import than a small log to read
+
+        return urls.opened(source, token_file, ca_file)
     path = Path(source)
     if path.is_dir():
         return _directory(path)
@@ -100,46 +98,12 @@ def _tar(path: Path) -> Iterator[Read]:
         raise Invalid(f"{path}: not a tar file that can be read: {error}") from error
 
 
-@contextmanager
-def _url(source: str, token_file: str | None, ca_file: str | None) -> Iterator[Read]:
-    parts = urlsplit(source)
-    headers = {}
-    if token_file is not None:
-        if parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "::1", "localhost"):
-            raise Invalid(f"{source}: a token is sent over https only")
-        headers["Authorization"] = f"Bearer {read_file(Path(token_file)).decode(errors='replace').strip()}"
-    try:
-        context = ssl.create_default_context(cafile=ca_file)
-    except (OSError, ssl.SSLError) as error:
-        raise Invalid(f"{ca_file}: no certificate authority can be read from it") from error
-    with httpx2.Client(base_url=source.rstrip("/") + "/", headers=headers, verify=context, timeout=TIMEOUT) as client:
-        yield lambda path: get(client, path)
-
-
-def get(client: httpx2.Client, path: str, extensions: dict[str, str] | None = None) -> bytes | None:
-    """A file below the client's base, or None where there is none."""
-    try:
-        with client.stream("GET", path, extensions=extensions or {}) as answer:
-            if answer.status_code == httpx2.codes.NOT_FOUND:
-                return None
-            if answer.status_code in (httpx2.codes.UNAUTHORIZED, httpx2.codes.FORBIDDEN):
-                raise Unauthorized(f"{answer.url}: {answer.status_code}; give a token with --token-file (folkmoot-auditor's)")
-            if answer.status_code != httpx2.codes.OK:
-                raise Unavailable(f"{answer.url} answered {answer.status_code}")
-            data = bytearray()
-            for chunk in answer.iter_bytes():
-                data += chunk
-                _check_size(len(data), path)
-            return bytes(data)
-    except httpx2.HTTPError as error:
-        raise Unavailable(f"{client.base_url}{path}: {type(error).__name__}") from error
-
-
 def _bounded(data: bytes, name: str) -> bytes:
-    _check_size(len(data), name)
+    check_size(len(data), name)
     return data
 
 
-def _check_size(size: int, name: str) -> None:
+def check_size(size: int, name: str) -> None:
+    """Raises `LimitReached`."""
     if size > MAX_FILE:
         raise LimitReached(f"{name} is larger than {MAX_FILE} bytes")
