@@ -23,7 +23,8 @@ HttpsUrl = Annotated[
     str, StringConstraints(pattern=rf"^https://[A-Za-z0-9._-]+(:{_PORT})?(/[A-Za-z0-9._~/-]*)?$", max_length=512)
 ]
 Vkey = Annotated[str, StringConstraints(pattern=r"^[^\s+]{1,255}\+[0-9a-f]{8}\+[A-Za-z0-9+/=]+$", max_length=2048)]
-Oid = Annotated[str, StringConstraints(pattern=r"^[0-2](\.(0|[1-9][0-9]{0,40})){1,30}$", max_length=400)]
+# Without counts: the API server's regular expressions end where counts within counts multiply to more than a thousand.
+Oid = Annotated[str, StringConstraints(pattern=r"^[0-2](\.(0|[1-9][0-9]*))+$", max_length=400)]
 Pem = Annotated[str, StringConstraints(min_length=1, max_length=65536)]
 
 

@@ -75,7 +75,6 @@ def operator(cluster: Cluster) -> None:
         ("runtime.image.repository", f"{REGISTRY}/{RUNTIME.repository}"), ("runtime.image.tag", RUNTIME.tag()), ("export.size", "1Gi"),
     ):  # fmt: skip
         values += ["--set-string", f"{key}={value}"]
-    values += ["--set", "witness.enabled=true"]
     with step("helm: charts/folkmoot (operator, 2 replicas, with a volume for exported logs; the witness)"):
         _helm(cluster, "folkmoot", *values)
 
