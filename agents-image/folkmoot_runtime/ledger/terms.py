@@ -64,8 +64,11 @@ class Terms:
         found = _audit(content, self._tenant)
         if found == self.current:
             return
+        try:
+            await asyncio.to_thread(replace_file, self._calls, self._path, found.model_dump_json().encode())
+        except OSError as error:  # a volume without room ends neither the log nor its old terms; it is asked for again
+            raise Unavailable(f"the log's terms cannot be kept at {self._path}: {error.strerror}") from error
         self.current = found
-        await asyncio.to_thread(replace_file, self._calls, self._path, found.model_dump_json().encode())
         if self._follower is not None:
             _hand_on(self._follower, found)
 

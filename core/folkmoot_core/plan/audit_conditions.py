@@ -15,7 +15,7 @@ from folkmoot_core.resources.audit import Timestamps
 
 READY: Final = "AuditReady"
 ANCHORED: Final = "AuditAnchored"
-HELD: Final = frozenset({"ForkDetected", "WitnessUnavailable", "ClockSetBack", "PolicyNotMet", "VolumeFull"})
+HELD: Final = frozenset({"ForkDetected", "WitnessUnavailable", "ClockSetBack", "PolicyNotMet", "VolumeFull", "LogDamaged"})
 END_OF_TIME: Final = 253402300800.0  # the year 10000
 HEARTBEAT_SECONDS: Final = 300  # the ledger's; heartbeats alone are not timestamped, and do not count here
 LATE_TIMES: Final = 10  # cadences that may be missed before it is called late

@@ -29,6 +29,7 @@ ASKED = Timestamps(authorities=(AUTHORITY,))
         (LOG | {"reason": "WitnessUnavailable", "message": "no cosignature of cluster"}, "", "False", "WitnessUnavailable"),
         (LOG | {"reason": "ClockSetBack", "message": "m"}, "", "False", "ClockSetBack"),
         (LOG | {"reason": "Ready"}, "", "False", "NotPublished"),
+        (LOG | {"reason": "LogDamaged"}, "", "False", "LogDamaged"),
         (LOG | {"state": "Frozen", "reason": "ForkDetected", "message": "witness cluster"}, "", "False", "ForkDetected"),
         (LOG | {"state": "Frozen"}, "", "False", "LogFrozen"),
         (LOG | {"state": "Frozen", "reason": "not one word"}, "", "False", "LogFrozen"),

@@ -15,6 +15,7 @@ from folkmoot_core.document import AuditEntry
 from folkmoot_core.errors import Invalid, Unavailable
 from folkmoot_runtime.document import POLL_SECONDS
 from folkmoot_runtime.ledger.durable import RealOs
+from folkmoot_runtime.ledger.faults import EIO, ENOSPC, FaultyOs
 from folkmoot_runtime.ledger.terms import BrokerTransport, Terms
 
 pytestmark = pytest.mark.looptime
@@ -58,8 +59,8 @@ def document(audit: AuditEntry, tenant: str = "acme", etag: str = '"one"') -> ht
     return httpx2.Response(200, content=content, headers={"ETag": etag})
 
 
-async def followed(peer: FakePeer, path: Path, follower: Follower, rounds: int) -> Terms:
-    followed = Terms(peer, RealOs(), path, "acme")  # type: ignore[arg-type]
+async def followed(peer: FakePeer, path: Path, follower: Follower, rounds: int, calls: RealOs | None = None) -> Terms:
+    followed = Terms(peer, calls or RealOs(), path, "acme")  # type: ignore[arg-type]
     followed.load()
     task = asyncio.create_task(followed.follow_forever(follower))
     await asyncio.sleep(rounds * POLL_SECONDS)
@@ -124,3 +125,16 @@ async def test_a_witnesss_answer_passes_as_it_is() -> None:
     answer = await BrokerTransport(peer).add_checkpoint("cluster", b"old 0\n")  # type: ignore[arg-type]
     assert (answer.status, answer.content_type, answer.body) == (409, "text/x.tlog.size", b"7\n")
     assert peer.asked[0][:3] == ("POST", "/v1/witnesses/cluster/add-checkpoint", b"old 0\n")
+
+
+@pytest.mark.parametrize("code", [EIO, ENOSPC])
+async def test_terms_that_cannot_be_kept_wait_for_room_and_end_nothing(tmp_path: Path, code: int) -> None:
+    audit = terms(Bench(lambda: 0.0).add())
+    peer, follower = FakePeer([document(audit)]), Follower()
+    calls = FaultyOs(fail={"write": code}, times={"write": 2})
+    await followed(peer, tmp_path / "audit.json", follower, 3, calls)
+    assert follower.seen == [audit]
+    assert calls.calls.count("write") == 3
+    again = Follower()
+    await followed(FakePeer([Unavailable("away")]), tmp_path / "audit.json", again, 1)
+    assert again.seen == [audit]
