@@ -120,6 +120,7 @@ class Anchors:
         self._looked, self._counting = 0, -1  # how far entries were looked at; the last one there that is growth
         self._demands: list[asyncio.Future[None]] = []
         self._wake = asyncio.Event()
+        self._trouble = ""  # of all of them
         self._writing = asyncio.Lock()  # authorities are asked at the same time, and share files
 
     async def run(self) -> None:
@@ -129,8 +130,11 @@ class Anchors:
             demands, self._demands = self._demands, []
             try:
                 await self.look(demanded=any(not demand.done() for demand in demands))
+                self._trouble = ""
             except (FolkmootError, OSError) as error:
-                log.warning("timestamps wait", extra={"error": str(error)})
+                if str(error) != self._trouble:  # once per trouble, not every second
+                    log.warning("timestamps wait", extra={"error": str(error)})
+                self._trouble = str(error)
             for demand in demands:
                 if not demand.done():
                     demand.set_result(None)
@@ -150,7 +154,8 @@ class Anchors:
     def state(self) -> State:
         """How the log stands."""
         newest = max((one.newest for one in self._known.values() if one.newest), key=lambda stamp: stamp.size, default=None)
-        trouble = "; ".join(f"{name}: {one.trouble}" for name, one in sorted(self._known.items()) if one.trouble)[:1024]
+        troubles = [f"{name}: {one.trouble}" for name, one in sorted(self._known.items()) if one.trouble]
+        trouble = "; ".join([*([self._trouble] if self._trouble else []), *troubles])[:1024]
         return State(newest.size, newest.time, trouble) if newest else State(unanchored=trouble)
 
     async def read(self, path: str) -> bytes | None:

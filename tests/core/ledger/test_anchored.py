@@ -162,7 +162,7 @@ def test_certificates_that_are_not_those_of_then() -> None:
     "data",
     [
         {"size": 99}, {"size": "5"}, {"size": 0}, {"size": True}, {"authority": "../x"}, {"authority": 5}, {"token": ""}, {"root": "0" * 63},
-        {"root": "0" * 64}, {"certificates": "sha256:.."}, {"time": "2026-11-27T12:00:01Z"}, {"time": "noon"}, {"policy": "1.2.3"},
+        {"root": "0" * 64}, {"certificates": "sha256:.."}, {"time": "2026-11-27T12:00:01Z"}, {"time": "noon"}, {"time": "2026-02-30T00:00:00Z"}, {"policy": "1.2.3"},
     ],
 )  # fmt: skip
 def test_entries_that_say_something_else_than_the_files(data: dict[str, Any]) -> None:

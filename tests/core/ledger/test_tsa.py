@@ -31,12 +31,15 @@ def asked(**changes: Any) -> bytes:
 
 
 def refusal(query: bytes, signer: tsa.Signer = SIGNER, after: timedelta = timedelta()) -> set[str]:
-    status = response_type().load(tsa.answer(query, signer, NOW + after, 1))["status"]
+    response = tsa.answer(query, signer, NOW + after, 1)
+    assert tsa.refusal(query, signer, NOW + after) == response  # known before a number is spent on it
+    status = response_type().load(response)["status"]
     assert status["status"].native == "rejection"
     return set(status["fail_info"].native)
 
 
 def test_a_new_authority_is_pinned_and_its_tokens_verify() -> None:
+    assert tsa.refusal(timestamps.query(), SIGNER, NOW) is None
     pinned = timestamp.read_authority("own", timestamps.pem(SIGNER.chain), tsa.POLICY)
     token = timestamp.verify(tsa.answer(timestamps.query(), SIGNER, NOW, 2**100 + 1), DATA, pinned, NONCE)
     assert (token.gen_time, token.serial, token.accuracy) == (NOW, 2**100 + 1, timedelta(seconds=1))
