@@ -64,7 +64,7 @@ class _Worker:
     @classmethod
     def begin(cls, source: str, task: Task) -> None:
         cls.read, cls.task = staticmethod(open_source(source).__enter__()), task
-        gc.freeze()  # what was imported is not looked through again and again
+        gc.disable()  # looking makes millions of objects and no cycles
 
     @classmethod
     def look(cls, bundles: list[Tile]) -> list[Seen]:
