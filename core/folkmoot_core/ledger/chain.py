@@ -17,7 +17,7 @@ from folkmoot_core.ledger.tree import HASH_SIZE
 
 MAX_LABEL = 60  # characters of a kind or producer that a report repeats
 MAX_KINDS = 200  # of each; a hostile log may name millions
-SIFTED = 1_000_000  # identities that are sifted at a time: bounds memory
+SIFTED = 2_000_000  # identities that are sifted at a time: bounds memory
 
 
 class Chain:
