@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from killing import Killing
-from ledger_process import Process
+from ledger_process import Connection, Process
 
 from folkmoot_core.entries import Actor, EntryRequest, new_entry
 from folkmoot_core.errors import Unavailable
@@ -87,6 +87,29 @@ async def test_a_second_process_exits_with_a_sentence(process: Process) -> None:
     assert "is being written by another process" in said
     assert (await client.append(fact("2"))).index == 2
     await client.aclose()
+
+
+async def test_a_process_whose_lock_was_removed_exits_when_another_one_writes(process: Process) -> None:
+    await process.start()
+    await process.wait_open()
+    first, second = Connection(process.conductor), Connection(process.directory / "c2.sock")
+    assert await first.append([fact("1").model_dump(mode="json")]) is not None
+    (process.log / "lock").unlink()
+    other = Process(process.directory)
+    other.conductor, other.router = process.directory / "c2.sock", process.directory / "r2.sock"
+    await other.start()
+    await other.wait_open()
+    assert await first.append([fact("2").model_dump(mode="json")]) is None
+    code, said = await process.ended()
+    assert code == 1
+    assert "another one has opened the log" in said
+    assert "Traceback" not in said
+    receipts = await second.append([fact("3").model_dump(mode="json")])
+    assert receipts is not None
+    assert receipts[0]["index"] == 2
+    first.close()
+    second.close()
+    await other.end(signal.SIGKILL)
 
 
 async def test_a_damaged_log_is_not_served(process: Process) -> None:
