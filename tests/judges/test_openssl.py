@@ -4,91 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shlex
-import sys
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
-from authority_process import Process, free_port, plain_authority
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from authority_process import Process, plain_authority
+from ledger_core import new_core
 
 from folkmoot_cli import verify
-from folkmoot_cli.dev.issuer import Issuer
-from folkmoot_cli.dev.stand_in import StandIn
 from folkmoot_cli.sources import open_source
 from folkmoot_core import names
-from folkmoot_core.document import AuditEntry, TenantDocument, TimestampAuthorityEntry
+from folkmoot_core.document import AuditEntry, TimestampAuthorityEntry
 from folkmoot_core.entries import Actor, new_entry
 from folkmoot_core.ledger.audit import Trust as Trusted
-from folkmoot_runtime import web
-from folkmoot_runtime.broker.forward import Forwarder
 from folkmoot_runtime.ledger.client import LedgerClient
 from folkmoot_runtime.ledger.export import write_directory
-from folkmoot_runtime.trust import Trust
 
-NAMESPACE = "folkmoot-acme"
 ACTOR = Actor(kind="service", id="conductor")
-
-
-@dataclass
-class Core:
-    """What the ledger's process reaches: an operator, a conductor with terms, and the broker's own way out."""
-
-    directory: Path
-    stand_in: StandIn
-    audit: AuditEntry
-    port: int
-
-    @asynccontextmanager
-    async def served(self) -> AsyncIterator[None]:
-        trust = Trust(self.directory / "trust", NAMESPACE)
-        forwarder = Forwarder(lambda: cast(TenantDocument, SimpleNamespace(audit=self.audit)), trust)
-
-        async def document(request: Request) -> Response:
-            trust.caller(request.headers.get("Authorization"), names.AUDIENCE_CONDUCTOR)
-            return JSONResponse({"tenant": "acme", "audit": self.audit.model_dump(mode="json")})
-
-        app = web.app([Route("/v1/document", document), *forwarder.routes()], ready=lambda: True)
-        app.mount("/operator", self.stand_in.app())
-        context = self.stand_in.server_context(self.directory)
-        serving = asyncio.create_task(web.serve(app, host="127.0.0.1", port=self.port, context=context))
-        try:
-            yield
-        finally:
-            serving.cancel()
-            await asyncio.gather(serving, return_exceptions=True)
-            await forwarder.aclose()
-
-    @asynccontextmanager
-    async def ledger(self) -> AsyncIterator[LedgerClient]:
-        url = f"https://127.0.0.1:{self.port}"
-        env = {
-            "PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path), "FOLKMOOT_TENANT": "acme", "FOLKMOOT_NAMESPACE": NAMESPACE,
-            "FOLKMOOT_LISTEN_HOST": "127.0.0.1", "FOLKMOOT_PORT": str(free_port()), "FOLKMOOT_DATA": str(self.directory / "data"),
-            "FOLKMOOT_RUN": str(self.directory / "run"), "FOLKMOOT_TOKENS": str(self.directory / "tokens"),
-            "FOLKMOOT_TRUST": str(self.directory / "trust"), "FOLKMOOT_OPERATOR_URL": f"{url}/operator",
-            "FOLKMOOT_CONDUCTOR_URL": url, "FOLKMOOT_BROKER_URL": url,
-            "FOLKMOOT_LEDGER_SOCKETS": f"{self.directory / 'c.sock'}=core/conductor",
-        }  # fmt: skip
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "folkmoot_runtime.ledger", env=env, stderr=asyncio.subprocess.PIPE
-        )
-        client = LedgerClient(f"unix://{self.directory / 'c.sock'}", None, None, 60.0)
-        try:
-            yield client
-        finally:
-            await client.aclose()
-            process.terminate()
-            _, said = await process.communicate()
-        assert process.returncode == 0, said.decode()
 
 
 async def shell(directory: Path, openssl: str, words: list[str]) -> tuple[int, str]:
@@ -119,19 +53,13 @@ async def anchored(client: LedgerClient, wanted: int) -> dict[str, Any]:
 @pytest.fixture
 async def exported(tmp_path: Path) -> tuple[Path, dict[str, str]]:
     """A closed log that two authorities have timestamped, as a directory, and their chains."""
-    issuer = Issuer()
-    stand_in = StandIn(issuer)
-    stand_in.write_trust(tmp_path / "trust")
-    audiences = (names.AUDIENCE_CONDUCTOR, names.AUDIENCE_BROKER, names.AUDIENCE_OPERATOR)
-    issuer.project(tmp_path / "tokens", NAMESPACE, names.SA_CORE, audiences, "core-0")
-    issuer.project(tmp_path / "time", names.SYSTEM_NAMESPACE, names.SA_TIMESTAMPS, (names.AUDIENCE_OPERATOR,), "timestamps-0")
-    core = Core(tmp_path, stand_in, AuditEntry(), free_port())
+    core = new_core(tmp_path)
     own, other = plain_authority(tmp_path / "own"), plain_authority(tmp_path / "other")
     own.env |= {
         "FOLKMOOT_NAMESPACE": names.SYSTEM_NAMESPACE, "FOLKMOOT_OPERATOR_URL": f"https://127.0.0.1:{core.port}/operator",
         "FOLKMOOT_TOKENS": str(tmp_path / "time"), "FOLKMOOT_TRUST": str(tmp_path / "trust"),
     }  # fmt: skip
-    own.url, own.trusted = own.url.replace("http:", "https:"), stand_in.client_context(tmp_path)
+    own.url, own.trusted = own.url.replace("http:", "https:"), core.stand_in.client_context(tmp_path)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(core.served())
         chains = {}
