@@ -14,6 +14,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import AbstractContextManager
 
 from folkmoot_cli.sources import is_url, open_source
 from folkmoot_core.ledger.look import Read, Run, Seen, Task, look_at, one_by_one
@@ -58,12 +59,15 @@ def _spread(processes: int, source: str, task: Task, bundles: Iterator[Tile]) ->
 class _Worker:
     """What a process has: its own reader, for files that are open are not shared by two."""
 
+    opened: AbstractContextManager[Read]
+    """Held for as long as the process lives: it closes when nobody holds it."""
     read: Read
     task: Task
 
     @classmethod
     def begin(cls, source: str, task: Task) -> None:
-        cls.read, cls.task = staticmethod(open_source(source).__enter__()), task
+        cls.opened = open_source(source)
+        cls.read, cls.task = staticmethod(cls.opened.__enter__()), task
         gc.disable()  # looking makes millions of objects and no cycles
 
     @classmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from logs import ORIGIN, TestLog, story
 from folkmoot_cli import state, workers
 from folkmoot_cli.main import main
 from folkmoot_cli.sources import open_source
+from folkmoot_cli.verify import verify_source
 from folkmoot_core.errors import Invalid
 from folkmoot_core.ledger.audit import Trust, verify_log
 from folkmoot_core.ledger.policy import Log, Policy
@@ -180,3 +182,19 @@ def test_processes_find_what_one_finds(directory: Path, long_log: TestLog) -> No
     with open_source(str(directory)) as read:
         gone = verify_log(read, run=workers.runner(str(directory))).report
     assert "entries" in {check.name for check in gone.checks if not check.ok}
+
+
+def test_processes_read_a_tar(directory: Path, long_log: TestLog, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "log.tar", "w") as archive:
+        archive.add(directory, ".")
+    report = verify_source(str(tmp_path / "log.tar"), Trust(long_log.vkey))
+    assert report.ok
+    assert report.types["heartbeat"] == (workers.ALONE + 40) * 256
+
+
+def test_what_a_process_cannot_read_is_said_here(directory: Path, tmp_path: Path) -> None:
+    late = directory / f"tile/entries/{workers.ALONE + 20:03d}"
+    late.rename(tmp_path / "outside")
+    late.symlink_to(tmp_path / "outside")
+    with pytest.raises(Invalid, match="leads out of"):
+        verify_source(str(directory), Trust())
