@@ -369,6 +369,43 @@ def requests(rng: random.Random, case: int) -> bytes:
     return b"".join(parts)
 
 
+def held(world: World, data: bytes) -> int:
+    """How many receipts there are in these answers; each is of an entry that is durable."""
+    found = RECEIPT.findall(data)
+    for index, leaf in found:
+        assert int(index) < world.log._volume.wal.size  # which grows behind the sync
+        assert world.log._sequence.rows.leaf(int(index)).hex() == leaf.decode()
+    return len(found)
+
+
+async def test_what_follows_heads_that_are_remembered_is_read_as_it_is(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """The same head again and again, so that it is not parsed any more, and then one that is not quite it."""
+    receipts = 0
+    for case in range(CASES // 3):
+        rng = random.Random(case)
+        reader, writer = await asyncio.open_unix_connection(str(world.path))
+        for number in range(2):
+            writer.write(post(fact(f"{case:06d}-{number}", 100)))
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert held(world, await reader.readexactly(int(head.partition(b"content-length: ")[2].split(b"\r\n")[0]))) == 1
+        before = world.log.size
+        whole = post(fact(f"{case:06d}-2", 100))
+        sent = changed(rng, whole)
+        cut = rng.randrange(len(sent) + 1)
+        for part in (sent[:cut], sent[cut:]) if rng.random() < 0.5 else (sent,):
+            writer.write(part)
+            await asyncio.sleep(0)
+        writer.write_eof()
+        found = held(world, await reader.read())
+        receipts += found
+        assert world.log.size - before >= found
+        if sent == whole:
+            assert found == 1
+        writer.close()
+    assert receipts > CASES // 10
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
 async def test_whatever_is_sent_the_server_goes_on_and_a_receipt_is_a_durable_entry(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -380,10 +417,7 @@ async def test_whatever_is_sent_the_server_goes_on_and_a_receipt_is_a_durable_en
         data = await asyncio.wait_for(
             world.send(*(sent[a:b] for a, b in zip([0, *cuts], [*cuts, len(sent)], strict=True)), eof=True), timeout=20
         )
-        for index, leaf in RECEIPT.findall(data):
-            receipts += 1
-            assert int(index) < world.log._volume.wal.size  # which grows behind the sync
-            assert world.log._sequence.rows.leaf(int(index)).hex() == leaf.decode()
+        receipts += held(world, data)
     assert receipts > CASES // 10
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert not world.log.stopped.is_set()
