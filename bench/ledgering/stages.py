@@ -98,22 +98,26 @@ def fill(bench: Bench, ledger: Ledger, size: int) -> Found:
     return {"entries": begin + missing, "mib": ledger.resident()}
 
 
-def verify(bench: Bench, ledger: Ledger) -> Found:
+def verify(bench: Bench, ledger: Ledger) -> list[Found]:
     """Export the log, have the peer's fsck check it, and time our own command on it."""
     with bench.place("export") as path:
         ledger.export(path)
-        size = int((path / CHECKPOINT).read_text().split("\n")[1])
         peer.check(bench.programs.fsck, path)
-        paths = os.pathsep.join(str(ROOT / part) for part in ("core", "cli"))
-        before, begin = _children(), time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, "-m", "folkmoot_cli.main", "verify", str(path), "--key", str(path / "log.vkey")],
-            capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": paths},
-        )  # fmt: skip
-        took = time.perf_counter() - begin
-        if done.returncode:
-            raise Broken(f"folkmoot verify refuses the log: {(done.stdout + done.stderr).strip()[-2000:]}")
-        return {"entries": size, "seconds": took, "cores": (_children() - before) / took}
+        return [_verify(path) for _ in range(bench.sizes.rounds)]
+
+
+def _verify(path: Path) -> Found:
+    before, begin = _children(), time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "folkmoot_cli.main", "verify", str(path), "--key", str(path / "log.vkey")],
+        capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(str(ROOT / part) for part in ("core", "cli"))},
+    )  # fmt: skip
+    took = time.perf_counter() - begin
+    if done.returncode:
+        raise Broken(f"folkmoot verify refuses the log: {(done.stdout + done.stderr).strip()[-2000:]}")
+    size = int((path / CHECKPOINT).read_text().split("\n")[1])
+    return {"entries": size, "seconds": took, "cores": (_children() - before) / took}
 
 
 def restart(ledger: Ledger) -> Found:
