@@ -2,7 +2,7 @@
 
     python bench/ledgering/ours.py DIRECTORY ENTRIES BATCH
 
-The log is opened as the ledger's process opens it (same loop, same settings of the interpreter; signed checkpoint each second, index of
+The log is opened as the ledger's process opens it (same loop, same settings of the collector; signed checkpoint each second, index of
 ids included). As Tessera is given the bytes of its entries, the log is given theirs, made before the clock starts; sequence, link,
 hash, tree, index and receipts are within. 2,048 entries are under way at any time, as on Tessera's side.
 """
@@ -24,7 +24,7 @@ import uvloop  # noqa: E402
 
 from folkmoot_core.entries import Actor, Producer, new_entry  # noqa: E402
 from folkmoot_core.ledger.envelope import Prepared, prepare, take_apart  # noqa: E402
-from folkmoot_runtime.ledger.__main__ import COLLECT, SWITCH  # noqa: E402
+from folkmoot_runtime.ledger.__main__ import COLLECT  # noqa: E402
 from folkmoot_runtime.ledger.durable import RealOs  # noqa: E402
 from folkmoot_runtime.ledger.log import Log, Options, open_log  # noqa: E402
 
@@ -97,7 +97,6 @@ async def main(directory: Path, count: int, batch: int) -> None:
 
 if __name__ == "__main__":
     gc.set_threshold(*COLLECT)
-    sys.setswitchinterval(SWITCH)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])))
     sys.stdout.flush()

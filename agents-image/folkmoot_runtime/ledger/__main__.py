@@ -48,7 +48,6 @@ WITNESS = "FOLKMOOT_WITNESS"  # required: nothing is published without the insta
 RETENTION = "retention.json"  # how far the log was read for holds and prunings
 HEARTBEAT = 300.0  # seconds; silence is then distinguishable from no activity (ledger.md §4.2, 12(1))
 COLLECT = (20_000, 20, 50)  # entries come and go by the thousand, and none of them is part of a cycle
-SWITCH = 0.0001  # seconds that the writer's thread waits for the interpreter while the loop makes the next batch; default: 0.005
 
 
 async def run(settings: Settings, listening: list[Socket], debug_port: int | None = None) -> None:
@@ -155,5 +154,4 @@ async def main() -> None:
 if __name__ == "__main__":
     gc.set_threshold(*COLLECT)
     gc.freeze()  # what was imported stays
-    sys.setswitchinterval(SWITCH)
     sys.exit(process.main("ledger", main, uvloop.new_event_loop))
