@@ -267,7 +267,7 @@ class Anchors:
         one.standing = anchoring.succeeded(point.size, self._clocks.steady())
         one.newest = one.owed = stamp
         apart = stamp.seconds - self._clocks.now()
-        one.trouble = f"its clock and ours are {abs(apart):.0f} s apart" if abs(apart) > CLOCK_SECONDS else ""
+        one.trouble = f"its clock and ours are {abs(apart) / 60:.0f} minutes apart" if abs(apart) > CLOCK_SECONDS else ""
         if one.trouble:
             log.warning("clocks differ", extra={"authority": one.entry.name, "seconds": round(apart)})
         await self._record(one)

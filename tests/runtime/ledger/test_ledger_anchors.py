@@ -222,7 +222,7 @@ async def test_certificates_that_cannot_be_used_are_said_and_the_others_go_on(tm
 async def test_an_authority_whose_clock_is_far_from_ours_is_kept_and_said(world: World) -> None:
     world.transport.now = lambda: START + 3600
     await world.look()
-    assert world.log.status().unanchored == "honest: its clock and ours are 3600 s apart"
+    assert world.log.status().unanchored == "honest: its clock and ours are 60 minutes apart"
     assert (await world.verified()).ok
 
 
