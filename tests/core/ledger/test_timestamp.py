@@ -226,12 +226,12 @@ PURPOSES = {
 def test_a_certificate_with_the_wrong_purpose_is_refused_pinned_or_not(name: str):
     how, sentence = PURPOSES[name]
     signer = timestamps.forger(how)
-    for attempt in (
-        lambda: check(timestamps.token_over(signer, {}), timestamps.pinned(signer)),
-        lambda: timestamp.read_authority("acme", timestamps.pem(signer.chain)),
-        lambda: tsa.Signer(signer.key, signer.chain),
+    for attempt, says in (
+        (lambda: check(timestamps.token_over(signer, {}), timestamps.pinned(signer)), sentence),
+        (lambda: timestamp.read_authority("acme", timestamps.pem(signer.chain)), sentence),
+        (lambda: tsa.Signer(signer.key, signer.chain), "critical and alone"),
     ):
-        with pytest.raises(Invalid, match=f"{sentence}|alone"):
+        with pytest.raises(Invalid, match=says):
             attempt()
 
 
