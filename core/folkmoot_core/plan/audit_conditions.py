@@ -28,7 +28,9 @@ def ready(audit: Mapping[str, Any], fork: str = "") -> Condition:
     reason = str(audit.get("reason") or "")
     if why := fork or str(audit.get("fork") or ""):
         return false(
-            READY, "ForkDetected", f"{why}. Nothing more is believed of this log until a person has decided: docs/ledger-failures.md"
+            READY,
+            "ForkDetected",
+            f"{why}. Nothing more is believed of this log until a person has decided: docs/ledger-failures.md",
         )
     if not audit.get("vkey"):
         return unknown(READY, "NotReported", "the core has not reported its log")
