@@ -88,11 +88,12 @@ def _directory(read: Read, found: Verified, target: Path) -> int:
         anchored = sorted({path for stamp in stamps for path in stamp.paths()})
         there = set()
         for path in [*export.BESIDE, anchor.CLOSING, *anchored, *_artifacts(read), *tiles.paths_of(point.size)]:
-            data = read(path)
+            # The one that was verified: a log that is being written may have another by now, which promises more than is copied.
+            data = found.report.signed if path == tiles.CHECKPOINT else read(path)
             if data is not None:
                 there.add(path)
                 write(path, data)
-            elif path in (tiles.CHECKPOINT, tiles.VKEY):
+            elif path == tiles.VKEY:
                 raise Missing(f"the source has no {path}")
         write(tiles.README, export.readme(stamp for stamp in stamps if there.issuperset(stamp.paths())).encode())
         (target / SUMS).write_text("".join(sorted(sums, key=lambda one: one[66:])))
