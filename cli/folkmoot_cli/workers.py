@@ -11,6 +11,7 @@ import gc
 import itertools
 import multiprocessing
 import os
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -69,7 +70,16 @@ class _Worker:
         cls.opened = open_source(source)
         cls.read, cls.task = staticmethod(cls.opened.__enter__()), task
         gc.disable()  # looking makes millions of objects and no cycles
+        threading.Thread(target=_end_with_parent, daemon=True).start()
 
     @classmethod
     def look(cls, bundles: list[Tile]) -> list[Seen]:
         return [look_at(cls.read, cls.task, tile) for tile in bundles]
+
+
+def _end_with_parent() -> None:
+    """A process whose parent was killed would wait for work for ever: it holds the other end of that queue itself."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
