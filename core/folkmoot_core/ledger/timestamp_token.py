@@ -133,9 +133,11 @@ def _fields(where: str, parsed: Any, subject: str, repaired: bool) -> Fields:
         raise Invalid(f"{where}: the signer is not named by issuer and serial number", reason="NotAToken")
     sid = signer["sid"].chosen
     issuer = sid["issuer"].dump()
-    accuracy = info["accuracy"].native
+    gen_time, accuracy = info["gen_time"].native, info["accuracy"].native
+    if not isinstance(gen_time, datetime) or gen_time.tzinfo is None:  # the year 0; a time without its Z
+        raise Invalid(f"{where}: its time is not one in UTC (RFC 3161 §2.4.2)", reason="NotAToken")
     said = Token(
-        gen_time=info["gen_time"].native, serial=info["serial_number"].native, policy=info["policy"].dotted,
+        gen_time=gen_time, serial=info["serial_number"].native, policy=info["policy"].dotted,
         accuracy=None if accuracy is None else _accuracy(accuracy), signer=subject, nonce=info["nonce"].native, repaired=repaired,
     )  # fmt: skip
     embedded = signed["certificates"]

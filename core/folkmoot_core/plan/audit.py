@@ -11,7 +11,7 @@ from functools import partial
 from folkmoot_core.document import AuditEntry, TimestampAuthorityEntry, WitnessEntry
 from folkmoot_core.errors import Invalid
 from folkmoot_core.ledger.note import COSIGNATURE, MLDSA44, parse_vkey
-from folkmoot_core.ledger.timestamp import read_authority
+from folkmoot_core.ledger.timestamp import is_oid, read_authority
 from folkmoot_core.plan.types import Installation, Problem
 from folkmoot_core.resources.audit import CLUSTER, Audit
 from folkmoot_core.resources.common import seconds
@@ -30,6 +30,9 @@ def problems(audit: Audit) -> Iterator[Problem]:
     for index, authority in enumerate(audit.timestamps.authorities):
         field = f"spec.audit.timestamps.authorities[{index}].certificates"
         yield from _tried(field, partial(read_authority, authority.name, authority.certificates))
+        if authority.policy and not is_oid(authority.policy):
+            field = f"spec.audit.timestamps.authorities[{index}].policy"
+            yield Problem(field, f"{authority.policy[:80]!r} is not an object identifier such as 1.2.3")
 
 
 def entry(audit: Audit, inst: Installation) -> AuditEntry:

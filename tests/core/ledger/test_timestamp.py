@@ -146,9 +146,17 @@ def info_replaced() -> bytes:
     return timestamps.respond(HONEST).replace(b"20261127", b"20261126")
 
 
+def timed(text: bytes) -> bytes:
+    """An honest answer with another time in it; what is no time is refused before any signature is looked at."""
+    return timestamps.respond(HONEST).replace(b"20261127120000Z", text)
+
+
 BAD: dict[str, tuple[Callable[[], bytes], str, str]] = {
     "rejected": (rejected, "TokenRejected", "answered rejection (unaccepted_policy)"),
     "granted with modifications": (with_mods, "GrantedWithMods", "granted with modifications"),
+    "year 0": (lambda: timed(b"00000101000000Z"), "NotAToken", "its time is not one in UTC"),
+    "local time": (lambda: timed(b"202611271200.00"), "NotAToken", "its time is not one in UTC"),
+    "policy without end": (lambda: timestamps.token_over(HONEST, {"policy": "1.2" + ".1" * 100}), "NotAToken", "not strict DER"),
     "other nonce": (
         lambda: timestamps.respond(HONEST, timestamps.query(nonce=NONCE - 1)),
         "WrongNonce",
@@ -279,6 +287,7 @@ def test_the_library_itself_no_longer_trusts_a_root_that_the_token_brings():
         ("acme", timestamps.pem(HONEST.chain) * 5, "", "10 certificates; expected"),
         ("acme", " " * 70_000, "", "at most 65536"),
         ("acme", timestamps.pem(HONEST.chain), "some policy", "not an object identifier"),
+        ("acme", timestamps.pem(HONEST.chain), "1.99", "not an object identifier"),
         ("acme", timestamps.pem(HONEST.chain[::-1]), "", "no extended key usage"),
     ],
 )

@@ -108,6 +108,7 @@ def test_the_broker_may_go_where_witnesses_and_authorities_are(
         ({"witnesses": [witness(0), witness(1, key=PARTNERS[0])]}, "witnesses[1].key", "witness w0 too"),
         ({"timestamps": {"authorities": [authority(certificates="PEM")]}}, "timestamps.authorities[0].certificates", "PEM"),
         ({"timestamps": {"authorities": [authority(policy="any")]}}, "timestamps.authorities[0].policy", ""),
+        ({"timestamps": {"authorities": [authority(policy="1.99")]}}, "timestamps.authorities[0].policy", "not an object"),
         (
             {"timestamps": {"authorities": [authority(certificates=pem(forger().chain[:1]))]}},
             "timestamps.authorities[0].certificates", "root last",

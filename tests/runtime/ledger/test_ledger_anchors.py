@@ -13,6 +13,7 @@ import httpx2
 import pytest
 import timestamps
 from anchoring import ACTOR, CONDUCTOR, HONEST, START, Authorities, World, authority
+from asn1crypto import tsp
 
 from folkmoot_core import names
 from folkmoot_core.document import AuditEntry
@@ -137,8 +138,15 @@ LIES = {
     "mimic": (lambda query: timestamps.respond(timestamps.mimic(), query), "only pinned ones are trusted"),
     "other data": (lambda query: timestamps.respond(HONEST, timestamps.query()), "made over other data"),
     "replayed": (lambda query: timestamps.respond(HONEST, replayed(query)), "its nonce is not the query's"),
+    "no policy": (lambda query: under_a_policy_without_end(query), "not strict DER"),
     "huge": (lambda query: b"\0" * (timestamp.MAX_RESPONSE + 1), "at most 65536"),
 }
+
+
+def under_a_policy_without_end(query: bytes) -> bytes:
+    asked = tsp.TimeStampReq.load(query)
+    fields = {"policy": "1.2" + ".1" * 100, "nonce": asked["nonce"].native, "message_imprint": asked["message_imprint"].copy()}
+    return timestamps.token_over(HONEST, fields)
 
 
 def replayed(query: bytes) -> bytes:
