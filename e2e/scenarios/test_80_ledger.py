@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stage import evidence, install, network, sessions
+from stage import evidence, install, lone, network
 from stage.cluster import Cluster, Manifest, conditions
-from stage.install import MODELS_URL
+from stage.install import SYSTEM
 from stage.sessions import FOLKMOOT
 from stage.shell import attempt
 from stage.tenants import PLURALS
@@ -20,16 +20,8 @@ from folkmoot_core import names
 from folkmoot_core.document import AuditEntry, WitnessEntry
 from folkmoot_core.ledger.terms import CLUSTER, policy_of
 
-SYSTEM, ACME, DRILL = "folkmoot-system", "folkmoot-acme", "folkmoot-drill"
+ACME, DRILL = "folkmoot-acme", "folkmoot-drill"
 WITNESS = names.SA_WITNESS
-API = "folkmoot.dev/v1alpha1"
-KEY = """
-from pathlib import Path
-from folkmoot_core.ledger.cosignature import Ed25519Cosigner
-place = Path("/data/witness")
-seeds, name = (place / "witness.key").read_bytes(), (place / "witness.name").read_text().strip()
-print(Ed25519Cosigner.from_seed(name, seeds[:32]).verifier().vkey())
-"""
 
 
 def door(port: int) -> str:
@@ -38,10 +30,9 @@ def door(port: int) -> str:
 
 def policy(cluster: Cluster, tenant: str, folder: Path) -> Path:
     """A policy that asks for the witness's cosignature. Its keys are the operator's and the witness's word, not the log's."""
-    key = cluster.kubectl("exec", f"{WITNESS}-0", "-n", SYSTEM, "--", "python", "-c", KEY).strip()
     vkeys = tuple((cluster.get(PLURALS["Tenant"], tenant) or {})["status"]["audit"]["vkeys"])
     target = folder / f"{tenant}.policy"
-    terms = AuditEntry(witnesses=(WitnessEntry(name=CLUSTER, key=key, url="https://witness"),))
+    terms = AuditEntry(witnesses=(WitnessEntry(name=CLUSTER, key=evidence.witness_key(cluster), url="https://witness"),))
     target.write_text(policy_of(vkeys, terms).text())
     return target
 
@@ -106,7 +97,7 @@ def test_without_it_a_log_takes_entries_and_shows_none_until_it_is_back(drill: C
     _scale(drill, f"statefulset/{WITNESS}", SYSTEM, 0, "app.kubernetes.io/component=witness")
     shown = checkpoint(drill, DRILL)
     try:
-        speak(drill)
+        lone.speak(drill, "drill")
         drill.until("the tenant to say so", lambda: reason(drill, "drill") == "WitnessUnavailable", seconds=300)
         assert checkpoint(drill, DRILL) == shown
     finally:
@@ -126,7 +117,7 @@ def test_a_log_put_back_from_an_older_copy_is_found_out_and_frozen_and_no_other_
     copying = "import shutil; shutil.copytree('/data/ledger', '/data/older')"
     drill.kubectl("exec", "core-0", "-n", DRILL, "-c", "ledger", "--", "python", "-c", copying)
     older = checkpoint(drill, DRILL)
-    speak(drill)
+    lone.speak(drill, "drill")
     newer = drill.until("a newer checkpoint", lambda: _above(checkpoint(drill, DRILL), size(older)), seconds=60)
 
     with at_rest(drill):
@@ -147,7 +138,7 @@ def test_a_log_put_back_from_an_older_copy_is_found_out_and_frozen_and_no_other_
         drill.kubectl("delete", "configmap", names.log_memory(uid), "-n", SYSTEM, "--ignore-not-found")
     drill.wait("AuditReady", PLURALS["Tenant"], "drill", seconds=300)
     drill.wait("Ready", PLURALS["Agent"], "ann", DRILL)
-    speak(drill)
+    lone.speak(drill, "drill")
     drill.until("the log to go on", lambda: _above(checkpoint(drill, DRILL), size(newer)), seconds=60)
     assert verified(drill, "drill", tmp_path)["ok"]
 
@@ -155,32 +146,9 @@ def test_a_log_put_back_from_an_older_copy_is_found_out_and_frozen_and_no_other_
 @pytest.fixture(scope="module")
 def drill(moot: Cluster) -> Iterator[Cluster]:
     """A tenant to do harm to."""
-    provider = {
-        "name": "claude", "type": "Anthropic", "apiKeySecretRef": {"name": "keys", "key": "k"}, "baseURL": MODELS_URL,
-        "models": [{"name": "claude-sonnet-5-5"}],
-    }  # fmt: skip
-    spec = {"cause": "I am drilled with.", "providers": [provider], "deletionPolicy": "Delete"}
-    moot.apply({"apiVersion": API, "kind": "Tenant", "metadata": {"name": "drill"}, "spec": spec})
-    moot.wait("NamespaceReady", PLURALS["Tenant"], "drill")
-    moot.apply(
-        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys", "namespace": DRILL}, "stringData": {"k": "simulated"}},
-        {
-            "apiVersion": API, "kind": "Agent", "metadata": {"name": "ann", "namespace": DRILL},
-            "spec": {"cause": "I speak.", "model": {"provider": "claude", "name": "claude-sonnet-5-5"}},
-        },
-    )  # fmt: skip
-    moot.wait("Ready", PLURALS["Tenant"], "drill")
-    moot.wait("Ready", PLURALS["Agent"], "ann", DRILL)
+    lone.live(moot, lone.manifest("drill", "I am drilled with."))
     yield moot
     moot.kubectl("delete", PLURALS["Tenant"], "drill", "--timeout=300s")
-
-
-def speak(cluster: Cluster) -> None:
-    """A session, to its end."""
-    spec = {"target": {"kind": "Agent", "name": "ann"}, "task": "Speak."}
-    made = {"apiVersion": API, "kind": "Session", "metadata": {"name": "speak", "namespace": DRILL}, "spec": spec}
-    session = sessions.start(cluster, made)
-    assert sessions.follow(cluster, session, DRILL, sessions.nothing, seconds=200).phase == "Succeeded"
 
 
 @contextmanager

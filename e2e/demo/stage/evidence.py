@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from folkmoot_core import names
+
 from .cluster import Cluster
+from .install import SYSTEM
 from .shell import Failed, attempt, run
+
+_WITNESS_KEY = """
+from pathlib import Path
+from folkmoot_core.ledger.cosignature import Ed25519Cosigner
+place = Path("/data/witness")
+seeds, name = (place / "witness.key").read_bytes(), (place / "witness.name").read_text().strip()
+print(Ed25519Cosigner.from_seed(name, seeds[:32]).verifier().vkey())
+"""
 
 
 @dataclass(frozen=True)
@@ -39,6 +51,24 @@ def unpack(target: Path) -> Evidence:
     if not checkpoints or not keys:
         raise Failed(f"{target} holds no checkpoint or no log.vkey")
     return Evidence(target, checkpoints[0].parent, keys[0])
+
+
+def exported(cluster: Cluster, name: str, folder: Path) -> list[Path]:
+    """The tars in the installation's export volume whose names have this in them: sealed logs of tenants that are gone."""
+    listing = "import os; print('\\n'.join(sorted(os.listdir('/export'))))"
+    there = cluster.kubectl("exec", "-n", SYSTEM, "deploy/folkmoot-operator", "--", "python", "-c", listing).split()
+    found = []
+    for file in (f for f in there if name in f and not f.startswith(".")):
+        reading = f"import base64; print(base64.b64encode(open('/export/{file}', 'rb').read()).decode())"
+        text = cluster.kubectl("exec", "-n", SYSTEM, "deploy/folkmoot-operator", "--", "python", "-c", reading)
+        (folder / file).write_bytes(base64.b64decode(text))
+        found.append(folder / file)
+    return found
+
+
+def witness_key(cluster: Cluster) -> str:
+    """The vkey of the installation's witness, from its volume."""
+    return cluster.kubectl("exec", f"{names.SA_WITNESS}-0", "-n", SYSTEM, "--", "python", "-c", _WITNESS_KEY).strip()
 
 
 def verify(folkmoot: Path, evidence: Evidence, key: str = "") -> str:

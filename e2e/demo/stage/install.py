@@ -75,7 +75,8 @@ def operator(cluster: Cluster) -> None:
         ("runtime.image.repository", f"{REGISTRY}/{RUNTIME.repository}"), ("runtime.image.tag", RUNTIME.tag()), ("export.size", "1Gi"),
     ):  # fmt: skip
         values += ["--set-string", f"{key}={value}"]
-    with step("helm: charts/folkmoot (operator, 2 replicas, with a volume for exported logs; the witness)"):
+    values += ["--set", "timestamps.enabled=true"]
+    with step("helm: charts/folkmoot (operator, 2 replicas, a volume for exported logs; witness; timestamp authority)"):
         _helm(cluster, "folkmoot", *values)
 
 

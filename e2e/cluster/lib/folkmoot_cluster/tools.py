@@ -6,11 +6,13 @@ from pathlib import Path
 from . import build, host, keys
 from .shell import run
 
-# name -> (package, version). kubectl is part of the node's binary and has Kubernetes' version; openssl is Debian's.
+# name -> (package, version). kubectl is part of the node's binary and has Kubernetes' version; openssl is Debian's, and the
+# judges have a module of their own (e2e/judges).
 TOOLS: dict[str, tuple[str, str]] = {
     "helm": ("helm.sh/helm/v4/cmd/helm", "v4.0.4"),
     "fsck": ("github.com/transparency-dev/tessera/cmd/fsck", "v1.0.4"),
     "hammer": ("github.com/transparency-dev/tessera/internal/hammer", "v1.0.4"),
+    "judges": ("", ""),
     "kubectl": ("", ""),
     "openssl": ("", ""),
 }
@@ -22,6 +24,8 @@ def path(cache: Path, name: str) -> Path:
         with build.exclusive(cache / "lock"):
             host.require_packages({name: host.JUDGE_PACKAGES[name]})
         return Path(shutil.which(name) or f"/usr/bin/{name}")
+    if name == "judges":
+        return build.judges(cache)
     if name == "kubectl":
         return build.binaries(cache).kubectl
     package, version = TOOLS[name]
