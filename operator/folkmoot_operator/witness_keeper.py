@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from folkmoot_core.errors import FolkmootError, Unavailable
+from folkmoot_core.errors import Conflict, FolkmootError, Unavailable
 from folkmoot_operator.witness_client import Registration, SeenLog, Witness
 
 log = logging.getLogger(__name__)
@@ -114,6 +114,9 @@ class WitnessKeeper:
                 log.warning("a log could not be registered with the witness", extra={"error": error.message})
                 return RETRY_SECONDS  # nor could the next one
             except FolkmootError as error:  # one tenant's trouble: other keys than those known, or one log too many
+                if done == wanted and isinstance(error, Conflict):  # another replica was told of newer keys; so will this one be
+                    self.forget(tenant)
+                    continue
                 log.error(
                     "the witness refuses a log", extra={"tenant_uid": tenant, "origin": wanted.origin, "error": error.message}
                 )

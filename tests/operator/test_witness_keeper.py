@@ -87,6 +87,23 @@ async def test_a_witness_restored_from_a_copy_learns_of_a_log_again():
         assert ORIGIN in witness.known
 
 
+async def test_keys_that_another_replica_was_told_of_are_not_contradicted(caplog):
+    witness, exchanged = FakeWitness(), (NEW.verifier().vkey(),)
+    note = rotation.make(OLD, NEW, [NEW.verifier()]).decode()
+    async with keeping(witness) as (keeper, _):
+        keeper.want("uid-1", LOG)
+        await asyncio.sleep(1)
+        await witness.register("uid-1", Registration(origin=ORIGIN, vkeys=exchanged, rotation=note))
+        before = len(registered(witness))
+        await asyncio.sleep(AGAIN_SECONDS + 3 * KEEP_SECONDS)
+        assert len(registered(witness)) == before + 1  # once, and not again before a report says more
+        assert not [record for record in caplog.records if record.levelname == "ERROR"]
+        keeper.want("uid-1", Registration(origin=ORIGIN, vkeys=exchanged, rotation=note))
+        await asyncio.sleep(1)
+        assert len(registered(witness)) == before + 2
+        assert tuple(key.vkey() for key in witness.known[ORIGIN].keys) == exchanged
+
+
 async def test_one_tenants_refused_log_is_not_the_others_wait():
     witness = FakeWitness()
     async with keeping(witness) as (keeper, _):
