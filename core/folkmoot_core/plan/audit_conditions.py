@@ -55,6 +55,9 @@ def anchored(audit: Mapping[str, Any], timestamps: Timestamps, now: float) -> tu
     if at is None:
         return false(ANCHORED, "NotTimestampedYet", trouble or "no authority has timestamped this log yet"), None
     limit, passed = late_after(timestamps), now - at
+    if -passed > LATE_SECONDS:  # it would not be late for as long as it likes
+        message = "the newest timestamp names a time that has not come (status.audit.anchored): look at the authority's clock, and at ours"
+        return false(ANCHORED, "TimeAhead", message), None
     size, covered = int(audit.get("size") or 0), int(audit.get("anchoredSize") or 0)
     missed = size - covered - int(passed / HEARTBEAT_SECONDS) > timestamps.every_entries
     if passed > limit and (missed or (trouble and covered < size)):

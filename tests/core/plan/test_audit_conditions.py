@@ -52,6 +52,8 @@ def test_ready(audit: dict[str, Any], fork: str, status: str, reason: str) -> No
         ({}, ASKED, 0, "Unknown", "NotReported"),
         (LOG, ASKED, 0, "False", "NotTimestampedYet"),
         (LOG | {"anchored": "yesterday"}, ASKED, 0, "False", "NotTimestampedYet"),
+        (LOG | {"anchored": AT, "anchoredSize": 10}, ASKED, -900, "True", "Timestamped"),
+        (LOG | {"anchored": AT, "anchoredSize": 10}, ASKED, -901, "False", "TimeAhead"),
         (DOWN | {"anchoredSize": 9}, ASKED, 900, "True", "Timestamped"),
         (DOWN | {"anchoredSize": 9}, ASKED, 901, "False", "AnchorLate"),
         (DOWN | {"anchoredSize": 10}, ASKED, 90_000, "True", "Timestamped"),
