@@ -6,13 +6,15 @@ missed deletion heals because the set is always whole. Router and broker fetch t
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from folkmoot_core.canonical import canonical_json, digest
 from folkmoot_core.identity import GrantsV1
 from folkmoot_core.resources import AgentSpec, CouncilSpec, GatePolicySpec, ProviderSpec, SessionSpec
+
+MAX_VKEY: Final = 2304  # characters: the longest is of ML-DSA-44, with a name of 255 bytes
 
 
 class _Frozen(BaseModel):
@@ -163,7 +165,9 @@ class LogReport(_Frozen):
     """What the core says of its log. `GET /v1/status` of the ledger's Unix socket answers it."""
 
     origin: str
-    vkeys: tuple[str, ...] = Field(default=(), max_length=4)  # of the log's own signatures: Ed25519, then ML-DSA-44
+    vkeys: tuple[Annotated[str, Field(max_length=MAX_VKEY)], ...] = Field(
+        default=(), max_length=4
+    )  # of the log's own signatures: Ed25519, then ML-DSA-44
     rotation: str = Field(default="", max_length=8192)  # statement of the last exchange of keys, signed by both
     size: int = Field(default=0, ge=0)  # of the published checkpoint
     root: str = ""  # hex

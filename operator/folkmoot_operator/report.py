@@ -72,9 +72,10 @@ class ReportWriter:
         all else is written, `Conflict` with reason ForkDetected: the reporter must freeze its log."""
         if report.reporter != names.SA_CORE and (report.agents or report.sessions or report.log):
             raise Invalid(f"reporter {report.reporter} may not report agents, sessions or the log; those are the core's")
-        fork = ""
         if report.log is not None:
             check_log(report, report.log)
+        report, fork = self._of_its_own_log(tenant, report), ""
+        if report.log is not None:
             fork = await self.logs.seen(tenant, report.log) if self.logs is not None else ""
         await self._tenant(key_of(tenant), report, fork)
         for agent in report.agents:
@@ -94,6 +95,19 @@ class ReportWriter:
             return session_status(report)
 
         await self._write(SESSION, Key(namespace, report.name), names.REPORT_MANAGER, build)
+
+    def _of_its_own_log(self, tenant: Obj, report: Report) -> Report:
+        """The report without its log, where another Tenant had that log first: keys are only names here, and who could register
+        another's log with keys of his own, at a witness that remembers nothing, would end it."""
+        origin = report.origin or (report.log.origin if report.log is not None else "")
+        if not origin or origin == _origin(tenant):
+            return report
+        for other in self.cache.objects(TENANT):
+            if _origin(other) == origin and uid_of(other) != uid_of(tenant):
+                both = {"tenant": key_of(tenant).name, "other": key_of(other).name, "origin": origin[:80]}
+                log.error("a tenant reports the log that another one has; what it says of it is not taken", extra=both)
+                return report.model_copy(update={"log": None, "origin": "", "vkey": ""})
+        return report
 
     async def _tenant(self, key: Key, report: Report, fork: str) -> None:
         def build(live: Obj) -> dict[str, Any] | None:
@@ -240,6 +254,10 @@ def audit_status(report: Report, stored: dict[str, Any], fork: str = "") -> Audi
         return AuditStatus(origin=origin, vkey=vkey)
     kept = {name: value for name, value in stored.items() if name not in _LEADERS}
     return AuditStatus.model_validate({**kept, "origin": origin, "vkey": vkey, "fork": _short(fork) or stored.get("fork")})
+
+
+def _origin(tenant: Obj) -> str:
+    return str(((tenant.get("status") or {}).get("audit") or {}).get("origin") or "")
 
 
 def reported_sequence(stored: dict[str, Any], reporter: str) -> int:

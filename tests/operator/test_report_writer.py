@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from folkmoot_core.document import AgentReport, LogReport, ProviderReport, Report, SessionReport
 from folkmoot_core.errors import Conflict, Invalid, Unavailable
@@ -290,3 +291,22 @@ async def test_the_broker_has_no_word_on_the_log():
     kube, tenant, _uid = await made()
     with pytest.raises(Invalid):
         await replica(kube).take(tenant, NS, Report(reporter="broker", sequence=1, log=log_report()))
+
+
+async def test_a_log_is_the_tenants_that_reported_it_first():
+    kube, tenant, _uid = await made()
+    thief = await kube.create(TENANT, {"metadata": {"name": "thief"}, "spec": {}})
+    memory = Memory()
+    writer = replica(kube, stale=[(TENANT, tenant), (TENANT, thief)])
+    writer.logs = memory
+    await writer.take(tenant, NS, core(1, log_report()))
+    for stolen in (core(1, log_report()), core(2)):
+        await writer.take(thief, "folkmoot-thief", stolen)
+        assert "audit" not in kube.peek(TENANT, "thief").get("status", {})
+    await writer.take(kube.peek(TENANT, "acme"), NS, core(2, log_report(size=10)))
+    assert memory.told == [("acme", 9), ("acme", 10)]
+
+
+def test_a_key_is_no_longer_than_keys_are():
+    with pytest.raises(ValidationError, match="at most 2304"):
+        log_report(vkeys=(VKEYS[0] + " " * 4000,))
