@@ -124,7 +124,7 @@ class Forwarder:
                 known.cookies.clear()  # 5
         if not 200 <= answer.status_code <= 599:
             raise Failed(502, f"{way.what} at {host} answered with status {answer.status_code}, which is none")
-        kind = answer.headers.get("Content-Type", "")[:256]
+        kind = answer.headers.get("Content-Type", "")[:256].encode("ascii", "replace").decode()
         return Response(b"" if answer.status_code in BODILESS else content, answer.status_code, {"Content-Type": kind})
 
     async def _client(self, *, own: bool) -> httpx2.AsyncClient:

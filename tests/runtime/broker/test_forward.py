@@ -233,6 +233,17 @@ async def test_an_odd_status_does_no_harm(world: World, serve: Serve, status: in
     assert (await world.ask(WITNESS)).status_code == (502 if status == 777 else status)
 
 
+@pytest.mark.parametrize("kind", ["text/€", "text/\xff", "application/timestamp-reply\tx"])
+async def test_an_odd_content_type_does_no_harm(world: World, serve: Serve, kind: str) -> None:
+    async def odd(scope: object, receive: object, send: Callable[..., Awaitable[None]]) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", kind.encode())]})
+        await send({"type": "http.response.body", "body": b"fine"})
+
+    world.name(await serve(world.ca, Recording(lambda: odd)))
+    answer = await world.ask(TIMESTAMP)
+    assert (answer.status_code, answer.text) == (200, "fine")
+
+
 async def test_a_silent_server_is_given_up_with_its_name(world: World, serve: Serve) -> None:
     async def silent(_: Request) -> Response:
         await asyncio.Event().wait()
