@@ -12,7 +12,7 @@ from typing import Any
 
 from folkmoot_cli.door import AUDITORS, OWNERS
 from folkmoot_cli.privacy import action, opened
-from folkmoot_cli.verify import FORMATS
+from folkmoot_cli.verify import FORMATS, plain
 from folkmoot_core.document import LogReport
 
 
@@ -61,4 +61,4 @@ def page(report: LogReport) -> str:
         ("witnessed", ", ".join(report.witnessed) or "by nobody"),
         ("timestamp", f"{report.anchored} over the first {report.anchored_size} entries" if report.anchored else "none"),
     ]
-    return "".join(f"{name:<10}  {said}\n" for name, said in lines)
+    return "".join(f"{name:<10}  {plain(said)}\n" for name, said in lines)

@@ -13,7 +13,7 @@ from typing import Any
 
 from folkmoot_cli import ledger
 from folkmoot_cli.logfiles import Found, LogFiles
-from folkmoot_cli.verify import Progress, trust_of
+from folkmoot_cli.verify import Progress, plain, trust_of
 from folkmoot_core.errors import Invalid
 from folkmoot_core.ledger.coverage import moment
 from folkmoot_core.ledger.scan import Entry, text
@@ -172,13 +172,9 @@ def line(found: Found) -> str:
     who = text(getattr(entry.actor, "id", "")) or entry.obs.id
     said = [f"{key.rsplit('.', 1)[-1]}={_short(entry.facts[key])}" for key in SHOWN if entry.facts.get(key) not in (None, "")]
     what = " ".join([*said[:3], *([f"session {entry.session}"] if entry.session else [])])
-    return _plain(f"{found.index:>9}  {entry.ce.recordedtime[:27]:<27}  {entry.kind[:20]:<20}  {who[:20]:<20}  {what}")
+    return plain(f"{found.index:>9}  {entry.ce.recordedtime[:27]:<27}  {entry.kind[:20]:<20}  {who[:20]:<20}  {what}")
 
 
 def _short(value: Any) -> str:
     said = value if isinstance(value, str) else json.dumps(value)
     return said if len(said) <= MAX_TEXT else said[: MAX_TEXT - 1] + "…"
-
-
-def _plain(said: str) -> str:
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in said)

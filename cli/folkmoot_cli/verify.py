@@ -128,7 +128,12 @@ def render(report: Report) -> str:
     if not report.key_given:
         lines += ["", "  The key was taken from the log itself: this shows that the log is whole, not whose it is. Compare the key",
                   "  with one you got another way, or give it with --key."]  # fmt: skip
-    return "\n".join([*lines, *(f"  {note}" for note in report.notes)]) + "\n"
+    return "".join(f"{plain(line)}\n" for line in [*lines, *(f"  {note}" for note in report.notes)])
+
+
+def plain(said: str) -> str:
+    """A line for a terminal: what a log or a server says of itself moves no cursor and begins no line."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in said)
 
 
 def key_text(given: str | None) -> str | None:

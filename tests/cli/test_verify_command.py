@@ -111,6 +111,17 @@ def test_the_command_fails_when_a_check_does(directory: Path, capsys: pytest.Cap
     assert "tile/0/000 differs" in said
 
 
+async def test_what_a_log_says_of_itself_moves_no_cursor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = MemoryLog("acme\x1b[2F\x1b[2KVERIFIED\r\nVERIFIED")
+    await log.publish()
+    await write_directory(log.read, tmp_path)
+    assert main(["verify", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "acme\N{REPLACEMENT CHARACTER}[2F" in said
+    assert [line for line in said.splitlines() if "VERIFIED" in line] == said.splitlines()[:2]
+    assert said.replace("\n", "").isprintable()
+
+
 @pytest.mark.parametrize(
     "words", [["/nonexistent"], ["."], ["--key", "/nonexistent/key", "."], ["--ca-file", "/none", "https://127.0.0.1:1/"]]
 )
