@@ -65,6 +65,11 @@ class Refused:
     why: str
 
 
+_UNKNOWN = {
+    witness.NOT_FOUND: "it does not know this log yet",
+    witness.FORBIDDEN: "it answers 403: it knows this log by another key. After an exchange of keys the installation's own witness is told "
+    "at once, any other by whoever runs it",
+}
 Outcome = Cosigned | AskFrom | Forked | Refused
 
 
@@ -84,7 +89,7 @@ def judge(answer: Answer, asked: Asked, key: VerifierKey) -> Outcome:
                 return Forked(
                     f"it answers {status}: it was shown another history of this log than one that grew from entry {asked.old}"
                 )
-            return Refused("it does not know this log yet" if status == witness.NOT_FOUND else f"it answers {status}")
+            return Refused(_UNKNOWN.get(status, f"it answers {status}"))
 
 
 def _behind(size: int, asked: Asked) -> Outcome:

@@ -322,6 +322,7 @@ async def test_keys_rotate_and_the_log_goes_on(world: World, tmp_path: Path) -> 
     assert after == log.vkey != before
     assert not await log.publish()  # the witness has not been told
     status = log.status()
+    assert (status.reason, "by another key" in status.message) == ("WitnessUnavailable", True)
     assert await world.bench.register(log.origin, status.vkeys) == 409
     assert await world.bench.register(log.origin, status.vkeys, status.rotation) == 200
     assert await log.publish()
