@@ -3,8 +3,9 @@
 Every replica serves it, leader or not. Obligations at each request, numbered here and at the steps: 1. the token is valid for
 audience folkmoot-operator; 2. its namespace is one that we manage, of a Tenant that exists; 3. its ServiceAccount is `core` or
 `broker`; 4. it gets the names of that account's Service, or speaks for that reporter, and nothing else; 5. bodies are bounded;
-6. one namespace has a few requests at work at most, so that one tenant's flood is not the others' wait; 7. in the operator's own
-namespace the accounts of the installation's own services may ask for certificates, and report nothing.
+6. one namespace has a few requests at work at most, and each of its accounts so many in ten seconds, so that one tenant's flood is
+neither the others' wait nor writes to the API server without end; 7. in the operator's own namespace the accounts of the
+installation's own services may ask for certificates, and report nothing.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ log = logging.getLogger(__name__)
 MAX_BODY: Final = 1024 * 1024
 MAX_REPORTS: Final = 32  # written at the same time; more wait
 MAX_PER_NAMESPACE: Final = 8  # requests at work at the same time; the four who ask have one or two each
+WINDOW_SECONDS: Final = 10.0
+MAX_PER_WINDOW: Final = 200  # requests of one account; a core that is busy sends five reports a second
 OWN_SERVICES: Final = (names.SA_WITNESS, names.SA_TIMESTAMPS)
 Model = TypeVar("Model", bound=BaseModel)
 _STATUS: Final[tuple[tuple[type[FolkmootError], int], ...]] = (
@@ -67,6 +70,9 @@ class Endpoint:
     system: str
     """The operator's own namespace."""
     clock: Callable[[], float] = time.time
+    steady: Callable[[], float] = time.monotonic
+    _window: int = 0
+    _in_window: Counter[str] = field(default_factory=Counter)
     _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_REPORTS))
     _at_work: Counter[str] = field(default_factory=Counter)
 
@@ -87,7 +93,7 @@ class Endpoint:
             caller = await self._caller(request)
             if caller.namespace != self.system or caller.service_account not in OWN_SERVICES:  # 7
                 self._tenant(caller)
-            with self._one_of_few(caller.namespace):
+            with self._one_of_few(caller):
                 body = await _parse(request, CertificateRequest)
                 answer = self.signer.answer(body.csr, names.service_names(caller.service_account, caller.namespace))  # 4
         except FolkmootError as error:
@@ -102,7 +108,7 @@ class Endpoint:
     async def _reports(self, request: web.Request) -> web.Response:
         caller = await self._caller(request)
         tenant = self._tenant(caller)
-        with self._one_of_few(caller.namespace):
+        with self._one_of_few(caller):
             await self._report(caller, tenant, await _parse(request, Report))
         return web.Response(status=204)
 
@@ -118,11 +124,21 @@ class Endpoint:
         self.metrics.report(report.reporter, 204)
 
     @contextlib.contextmanager
-    def _one_of_few(self, namespace: str) -> Iterator[None]:
+    def _one_of_few(self, caller: Caller) -> Iterator[None]:
+        namespace, account = caller.namespace, f"{caller.namespace}/{caller.service_account}"
         if self._at_work[namespace] >= MAX_PER_NAMESPACE:  # 6
             raise Unavailable(
                 f"namespace {namespace} has {MAX_PER_NAMESPACE} requests here already; send it again", retry_after=1
             )
+        if (window := int(self.steady() / WINDOW_SECONDS)) != self._window:
+            self._window = window
+            self._in_window.clear()
+        if self._in_window[account] >= MAX_PER_WINDOW:  # 6
+            raise Unavailable(
+                f"{account} has sent {MAX_PER_WINDOW} requests within {WINDOW_SECONDS:g} s; send it again later",
+                retry_after=WINDOW_SECONDS,
+            )
+        self._in_window[account] += 1
         self._at_work[namespace] += 1
         try:
             yield

@@ -23,7 +23,7 @@ from folkmoot_core.errors import Unavailable
 from folkmoot_operator import ca, discovery
 from folkmoot_operator.app import _utc
 from folkmoot_operator.cache import Cache
-from folkmoot_operator.endpoint import MAX_BODY, MAX_PER_NAMESPACE, Endpoint
+from folkmoot_operator.endpoint import MAX_BODY, MAX_PER_NAMESPACE, MAX_PER_WINDOW, WINDOW_SECONDS, Endpoint
 from folkmoot_operator.fake_kube import FakeKube
 from folkmoot_operator.kinds import NAMESPACE, SECRET, TENANT
 from folkmoot_operator.metrics import Metrics
@@ -107,7 +107,16 @@ async def rig():
                 )
 
         rig = type(
-            "Rig", (), {"cluster": cluster, "cache": cache, "sink": sink, "post": staticmethod(post), "authority": authority}
+            "Rig",
+            (),
+            {
+                "endpoint": endpoint,
+                "cluster": cluster,
+                "cache": cache,
+                "sink": sink,
+                "post": staticmethod(post),
+                "authority": authority,
+            },
         )
         yield rig
     await server.close()
@@ -200,6 +209,23 @@ async def test_one_namespace_has_a_few_requests_at_work_and_the_others_do_not_wa
     assert (await rig.post("/v1/certificates", csr(), rig.cluster.token(namespace="folkmoot-globex")))[0] == 200
     rig.sink.door.set()
     assert [answer[0] for answer in await asyncio.gather(*flood)] == [204] * MAX_PER_NAMESPACE
+    assert (await rig.post("/v1/reports", report, rig.cluster.token()))[0] == 204
+
+
+async def test_an_account_that_sends_without_end_is_told_to_wait_and_the_others_are_not(rig):
+    rig.cache.put(NAMESPACE, namespace("folkmoot-globex", "globex"))
+    rig.cache.put(TENANT, {"metadata": {"name": "globex", "resourceVersion": "1"}})
+    now = 0.0
+    rig.endpoint.steady = lambda: now
+    report = Report(reporter="core", sequence=1)
+    answers = [(await rig.post("/v1/reports", report, rig.cluster.token()))[0] for _ in range(MAX_PER_WINDOW)]
+    assert set(answers) == {204}
+    status, _, headers = await rig.post("/v1/reports", report, rig.cluster.token())
+    assert (status, headers["Retry-After"]) == (503, "10")
+    assert len(rig.sink.taken) == MAX_PER_WINDOW
+    assert (await rig.post("/v1/certificates", csr(), rig.cluster.token(account="broker")))[0] == 200
+    assert (await rig.post("/v1/reports", report, rig.cluster.token(namespace="folkmoot-globex")))[0] == 204
+    now = WINDOW_SECONDS
     assert (await rig.post("/v1/reports", report, rig.cluster.token()))[0] == 204
 
 
