@@ -77,14 +77,14 @@ class Authority:
     async def _query(self, request: Request) -> Response:
         if request.headers.get("Content-Type", "").partition(";")[0].strip() != timestamp.QUERY_TYPE:
             raise Invalid(f"a query is sent as {timestamp.QUERY_TYPE} (RFC 3161 §3.4)")
-        if self._slots.locked():
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                body = await web.body(request, tsa.MAX_QUERY)
+        except TimeoutError:
+            raise Invalid(f"the query did not arrive within {BODY_SECONDS:.0f} s") from None
+        if self._slots.locked():  # asked when all is there: who sends slowly takes nobody's place
             raise Unavailable(f"{MAX_AT_WORK} queries are at work; send it again", retry_after=1)
         async with self._slots:
-            try:
-                async with asyncio.timeout(BODY_SECONDS):
-                    body = await web.body(request, tsa.MAX_QUERY)
-            except TimeoutError:
-                raise Invalid(f"the query did not arrive within {BODY_SECONDS:.0f} s") from None
             return Response(await self.answer(body), media_type=timestamp.REPLY_TYPE, headers={"Cache-Control": "no-store"})
 
     async def _chain(self, _: Request) -> Response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -165,6 +165,26 @@ async def test_the_door_speaks_the_protocol_and_bounds_what_it_takes(world: Worl
     serials = [response_type().load(one.content) for one in many if one.status_code == 200]
     tokens = [timestamp.verify(one.content, DATA, world.pinned(), None).serial for one in many if one.status_code == 200]
     assert len(set(tokens)) == len(tokens) == len(serials)
+
+
+async def test_who_sends_slowly_takes_nobodys_place(world: World) -> None:
+    started = asyncio.Semaphore(0)
+
+    async def slow() -> AsyncIterator[bytes]:
+        started.release()
+        await asyncio.Event().wait()
+        yield b""
+
+    kind = {"Content-Type": timestamp.QUERY_TYPE}
+    door = httpx2.ASGITransport(app=world.open().app())
+    async with httpx2.AsyncClient(transport=door, base_url="https://tsa") as client:
+        crowd = [asyncio.create_task(client.post("/", content=slow(), headers=kind)) for _ in range(MAX_AT_WORK)]
+        for _ in crowd:
+            await started.acquire()
+        assert (await client.post("/", content=timestamp.query(DATA, 9), headers=kind)).status_code == 200
+        for one in crowd:
+            one.cancel()
+        await asyncio.gather(*crowd, return_exceptions=True)
 
 
 def test_no_error_shows_the_key(world: World) -> None:
