@@ -39,10 +39,9 @@ class Appends:
         """Queue what the body asks for; whether it was one entry alone. Raises what `Ledger.append` raises."""
         decoded = wire.decode(body)
         if decoded is not None:
-            prepare_one = self._speaker(producer).prepare
-            prepared = [made for request in decoded[0] if (made := prepare_one(request)) is not None]
-            if len(prepared) == len(decoded[0]):
-                return self.ledger.admit(prepared), decoded[1]
+            short = self._speaker(producer).prepare(decoded[0])
+            if short is not None:
+                return self.ledger.admit(short), decoded[1]
         requests, single = _requests(body)
         return self.ledger.admit(self._long_way(requests, producer)), single
 

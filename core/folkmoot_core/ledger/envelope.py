@@ -11,6 +11,8 @@ from __future__ import annotations
 import hashlib
 import re
 
+import msgspec
+
 from folkmoot_core.entries import GENESIS_PREV, MAX_ENTRY, EntryRequest, Producer, encode_entry
 from folkmoot_core.errors import Invalid
 
@@ -23,26 +25,18 @@ _TYPE = b',"type":"'
 _PREV = b',"prev":"'
 RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z", re.ASCII)
 _PLACEHOLDER = "0000-00-00T00:00:00.000000Z"  # as long as what replaces it
-_REST = len(GENESIS_PREV) + len(_PLACEHOLDER) + 20 + 16  # 20 digits of the largest position
+REST = len(GENESIS_PREV) + len(_PLACEHOLDER) + 20 + 16  # 20 digits of the largest position
 
 
-class Prepared:
+class Prepared(msgspec.Struct, gc=False):
     """An entry but for its position, link and time of recording. Not frozen, for one is made for each entry; never changed."""
 
-    __slots__ = ("head", "key", "middle", "size")
-
-    def __init__(self, key: bytes, head: bytes, middle: bytes) -> None:
-        self.key = key
-        """Idempotency key: digest of source and id."""
-        self.head = head
-        self.middle = middle
-        self.size = len(head) + len(middle) + _REST
-        """An upper bound of the final length."""
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Prepared) and (self.key, self.head, self.middle) == (other.key, other.head, other.middle)
-
-    __hash__ = None  # type: ignore[assignment] # compared in tests alone
+    key: bytes
+    """Idempotency key: digest of source and id."""
+    head: bytes
+    middle: bytes
+    size: int
+    """An upper bound of the final length: `REST` and what is there."""
 
     @property
     def fact(self) -> bytes:
@@ -86,7 +80,7 @@ def take_apart(entry: bytes) -> Prepared:
     except ValueError as error:
         raise Invalid("stored bytes are not a ledger entry") from error
     key = hashlib.blake2b(identity + b"\0" + source, digest_size=16).digest()
-    return Prepared(key, head, middle)
+    return Prepared(key, head, middle, len(head) + len(middle) + REST)
 
 
 def key_of(entry: bytes) -> bytes:
