@@ -6,7 +6,6 @@ durable. A batch that could not be written leaves no trace: `drop` forgets whate
 
 from __future__ import annotations
 
-import hashlib
 from binascii import hexlify
 from collections.abc import Callable
 from collections.abc import Sequence as Items
@@ -15,7 +14,7 @@ from folkmoot_core.entries import GENESIS_PREV
 from folkmoot_core.ledger.envelope import Prepared, key_of, take_apart
 from folkmoot_core.ledger.index import Index, Store
 from folkmoot_core.ledger.tiles import Rows
-from folkmoot_core.ledger.tree import LEAF_PREFIX
+from folkmoot_core.ledger.tree import begin_leaf
 
 
 class Sequence:
@@ -47,12 +46,14 @@ class Sequence:
     def seal(self, batch: Items[Prepared], recorded: str) -> tuple[list[bytes], list[bytes]]:
         """The next entries and their leaf hashes. `prev` is the leaf hash before: link and tree share one hash."""
         prev = hexlify(self._last) if self.sealed else GENESIS_PREV.encode()
-        stamp, sha256 = recorded.encode(), hashlib.sha256
+        stamp, join = recorded.encode(), b"".join
         entries: list[bytes] = []
         leaves: list[bytes] = []
         for position, prepared in enumerate(batch, self.sealed):
-            entry = b"".join((prepared.head, stamp, prepared.middle, prev, b'","seq":%d,"v":1}' % position))
-            leaf = sha256(LEAF_PREFIX + entry).digest()  # RFC 6962 §2.1, written out: this loop is the log's serial part
+            entry = join((prepared.head, stamp, prepared.middle, prev, b'","seq":%d,"v":1}' % position))
+            hashed = begin_leaf()  # RFC 6962 §2.1, written out: this loop is the log's serial part
+            hashed.update(entry)
+            leaf = hashed.digest()
             prev = hexlify(leaf)
             entries.append(entry)
             leaves.append(leaf)

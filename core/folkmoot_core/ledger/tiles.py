@@ -7,14 +7,13 @@ bundles (its rows are in memory).
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from folkmoot_core.errors import Invalid
-from folkmoot_core.ledger.tree import HASH_SIZE, NODE_PREFIX, fold
+from folkmoot_core.ledger.tree import HASH_SIZE, begin_node, fold
 
 WIDTH = 256  # hashes in a full tile
 HEIGHT = 8  # binary levels in a tile
@@ -91,9 +90,14 @@ def paths_of(size: int) -> Iterator[str]:
 
 def tile_root(hashes: bytes) -> bytes:
     """Root of a full tile: the one hash it has in the row above. RFC 6962 §2.1."""
-    sha256, pair = hashlib.sha256, 2 * HASH_SIZE
+    pair = 2 * HASH_SIZE
     while len(hashes) > HASH_SIZE:  # pairs as they lie there: this is half of all hashing, so it copies nothing twice
-        hashes = b"".join([sha256(NODE_PREFIX + hashes[i : i + pair]).digest() for i in range(0, len(hashes), pair)])
+        above: list[bytes] = []
+        for start in range(0, len(hashes), pair):
+            node = begin_node()
+            node.update(hashes[start : start + pair])
+            above.append(node.digest())
+        hashes = b"".join(above)
     return hashes
 
 

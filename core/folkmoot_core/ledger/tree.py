@@ -20,17 +20,23 @@ MAX_PROOF = 64  # a tree of 2^64 leaves has no longer path
 Nodes = Callable[[int, int], bytes]
 """`nodes(level, index)`: the hash of the perfect subtree over leaves [index · 2^level, (index + 1) · 2^level)."""
 
-_sha256 = hashlib.sha256
+begin_leaf = hashlib.sha256(LEAF_PREFIX).copy
+"""A hash that has seen the prefix: cheaper than a new one, and what it is to hash is not copied behind the prefix."""
+begin_node = hashlib.sha256(NODE_PREFIX).copy
 
 
 def leaf_hash(entry: bytes) -> bytes:
     """§2.1: MTH({d(0)}) = SHA-256(0x00 || d(0))."""
-    return _sha256(LEAF_PREFIX + entry).digest()
+    leaf = begin_leaf()
+    leaf.update(entry)
+    return leaf.digest()
 
 
 def node_hash(left: bytes, right: bytes) -> bytes:
     """§2.1: SHA-256(0x01 || MTH(D[0:k]) || MTH(D[k:n]))."""
-    return _sha256(NODE_PREFIX + left + right).digest()
+    node = begin_node()
+    node.update(left + right)
+    return node.digest()
 
 
 def fold(subtrees: Iterable[bytes]) -> bytes:
