@@ -7,6 +7,7 @@ thread.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
@@ -66,11 +67,8 @@ class Admission:
     def results(self) -> Iterator[tuple[int, bytes, bool]]:
         """Index, leaf hash and whether it was there before, for each entry; all are durable."""
         if self._places is None:
-            for index, leaf in enumerate(self.fresh.leaves, self.fresh.first):
-                yield index, leaf, False
-        else:
-            for lot, place, duplicate in self._places:
-                yield lot.first + place, lot.leaves[place], duplicate
+            return zip(itertools.count(self.fresh.first), self.fresh.leaves, itertools.repeat(False))
+        return ((lot.first + place, lot.leaves[place], duplicate) for lot, place, duplicate in self._places)
 
     @property
     def error(self) -> FolkmootError | None:

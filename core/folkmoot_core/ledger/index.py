@@ -100,15 +100,11 @@ class Index:
             mark = int.from_bytes(keys[0][:MARK], "little")
             return [0] if any(generation.may_have(mark) for generation in self._generations) else []
         marks = _unpacked(b"".join([key[:MARK] for key in keys]))
-        patterns = [_PATTERNS[mark >> _PATTERN] for mark in marks]
+        asked = [(place, mark >> _FILTER, _PATTERNS[mark >> _PATTERN]) for place, mark in enumerate(marks)]
         found: list[int] = []
         for generation in self._generations:
             words, mask = generation.words, generation.word_mask
-            found += [
-                place
-                for place, (mark, pattern) in enumerate(zip(marks, patterns, strict=True))
-                if words[mark >> _FILTER & mask] & pattern == pattern
-            ]
+            found += [place for place, word, pattern in asked if words[word & mask] & pattern == pattern]
         return found
 
     def candidates(self, key: bytes) -> Iterator[int]:
