@@ -289,9 +289,12 @@ class Log:
         self._grown.set()
 
     async def freeze(self, reason: str, message: str) -> None:
-        """Somebody outside knows another history of this log: say so in it, then take and show nothing more."""
+        """Somebody outside knows another history of this log: say so in it, if it can be said, then take and show nothing more."""
         if self._publisher.frozen is None and not (self._sealed or self._closing) and self._publisher.checked.is_set():
-            await self.admit([self._own("log.frozen", f"log.frozen-{self.size}", reason=reason)]).receipts()
+            try:
+                await self.admit([self._own("log.frozen", f"log.frozen-{self.size}", reason=reason)]).receipts()
+            except FolkmootError as error:  # the volume is full, too much waits: no reason to go on
+                log.warning("frozen without an entry about it", extra={"reason": error.reason})
         await self._publisher.freeze(reason, message)
 
     async def rotate(self) -> str:

@@ -310,6 +310,18 @@ async def test_somebody_else_may_freeze_it_and_the_log_says_so(world: World, tmp
     assert not await log.publish()
 
 
+async def test_a_log_that_can_take_no_entry_freezes_without_one(world: World, tmp_path: Path) -> None:
+    calls = FaultyOs()
+    log = await world.log(tmp_path, terms(world.bench.add()), calls=calls)
+    assert await log.publish()
+    calls.fail["pwritev"] = ENOSPC
+    await log.freeze("ForkDetected", "the operator holds a larger checkpoint")
+    assert (log.status().state, log.status().reason, log.size) == ("Frozen", "ForkDetected", 1)
+    calls.fail.clear()
+    with pytest.raises(Unavailable, match="frozen"):
+        await grow(log, 0, 1)
+
+
 # -- rotation ------------------------------------------------------------------------------------------------------------
 
 
