@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stage import evidence, lone
+from stage import evidence, lone, network
 from stage.cluster import Cluster
 from stage.install import SYSTEM
 from stage.sessions import FOLKMOOT
@@ -119,7 +119,7 @@ def control(cluster: Cluster, act: str) -> Report:
 
 def vkeys(cluster: Cluster) -> tuple[str, ...]:
     """The log's keys, by the Tenant's status."""
-    return tuple((cluster.get(PLURALS["Tenant"], TENANT) or {})["status"]["audit"]["vkeys"])
+    return tuple(_audit(cluster)["vkeys"])
 
 
 def verified(source: Path, *words: str | Path) -> Report:
@@ -210,6 +210,50 @@ def test_a_timestamp_on_demand_is_newer_and_its_files_are_exported(judges: Judge
     assert (code, "Verification: OK" in said) == (0, True), said
 
 
+# -- the authority --------------------------------------------------------------------------------------------------------
+
+
+def test_brokers_of_tenants_that_name_it_reach_the_authority_and_nobody_else(judged: Cluster) -> None:
+    there = f"{names.SA_TIMESTAMPS}.{SYSTEM}.svc.cluster.local:{names.PORT_TIMESTAMPS}"
+    assert network.connect(judged, JUDGED, "broker-0", there) == {there: "connected"}
+    others = (
+        (JUDGED, "core-0"),
+        (JUDGED, f"deploy/agent-{lone.AGENT}"),
+        ("folkmoot-acme", "broker-0"),
+        (SYSTEM, "deploy/folkmoot-operator"),
+    )
+    for namespace, workload in others:
+        assert network.connect(judged, namespace, workload, there) == {there: "timed out"}, workload
+    endpoint = f"folkmoot-operator.{SYSTEM}.svc.cluster.local:{names.PORT_OPERATOR}"
+    ways = (f"broker.{JUDGED}.svc.cluster.local:{names.PORT_BROKER}", "kubernetes.default.svc.cluster.local:443", "192.0.2.1:443")
+    found = network.connect(judged, SYSTEM, f"{names.SA_TIMESTAMPS}-0", endpoint, *ways)
+    assert found == {endpoint: "connected", **dict.fromkeys(ways, "timed out")}
+
+
+def test_while_the_authority_is_away_the_log_is_shown_and_one_token_catches_up(
+    judged: Cluster, chain: Path, tmp_path: Path
+) -> None:
+    before, workload = control(judged, "anchor"), f"statefulset/{names.SA_TIMESTAMPS}"
+    judged.kubectl("scale", workload, "--replicas=0", "-n", SYSTEM)
+    component = "app.kubernetes.io/component=timestamps"
+    judged.until("the authority to be gone", lambda: not judged.items("pods", SYSTEM, component), seconds=120)
+    try:
+        lone.speak(judged, TENANT)
+        away = control(judged, "anchor")
+        assert away["unanchored"].startswith(f"{CLUSTER}: ")
+        assert (away["anchored_size"], away["reason"]) == (before["anchored_size"], "")
+        assert away["size"] > before["size"]
+        judged.until("the Tenant to say so", lambda: _audit(judged).get("unanchored"), seconds=60)
+        judged.wait("AuditReady", PLURALS["Tenant"], TENANT, seconds=10)
+    finally:
+        judged.kubectl("scale", workload, "--replicas=1", "-n", SYSTEM)
+    judged.kubectl("rollout", "status", workload, "-n", SYSTEM, "--timeout=240s")
+    judged.until("a token that catches up", lambda: control(judged, "anchor")["unanchored"] == "", seconds=120)
+    assert control(judged, "status")["anchored_size"] > away["size"]
+    judged.until("the Tenant to have it", lambda: not _audit(judged).get("unanchored"), seconds=60)
+    verified(exported(judged, tmp_path), "--tsa-ca", f"{CLUSTER}={chain}")  # its chain is the same
+
+
 # -- its end --------------------------------------------------------------------------------------------------------------
 
 
@@ -223,6 +267,11 @@ def test_the_sealed_log_was_timestamped_a_last_time(judges: Judges, judged: Clus
     assert judges.page(sealed.log) > 1
     assert judges.asked("log", sealed.log, sealed.vkey.read_text().strip()) == "ok"
     verified(tar, "--tsa-ca", f"{CLUSTER}={chain}")
+
+
+def _audit(cluster: Cluster) -> Report:
+    found: Report = (cluster.get(PLURALS["Tenant"], TENANT) or {})["status"]["audit"]
+    return found
 
 
 def _signed(judges: Judges, cluster: Cluster, place: Path, keys: tuple[str, ...]) -> bool:
