@@ -75,6 +75,10 @@ def _directory(read: Read, found: Verified, target: Path) -> int:
     point = found.report.checkpoint
     if point is None:
         raise Invalid(f"checkpoint: {found.report.checks[0].findings[0]}")
+    if len(found.rows) < point.size:  # a checkpoint may promise more files than anybody could look for
+        raise Invalid(
+            f"the source has the first {len(found.rows)} of {point.size} entries: what is not whole is not copied; folkmoot verify says more"
+        )
     sums: list[str] = []
 
     def write(path: str, data: bytes) -> None:

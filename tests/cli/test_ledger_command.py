@@ -23,6 +23,7 @@ from folkmoot_core.canonical import commit, sha256_hex
 from folkmoot_core.errors import FolkmootError, Invalid, Missing, Unavailable
 from folkmoot_core.ledger import proof, tiles
 from folkmoot_core.ledger.audit import Trust
+from folkmoot_core.ledger.checkpoint import Checkpoint
 from folkmoot_core.ledger.cosignature import Ed25519Cosigner
 from folkmoot_core.ledger.note import Ed25519Signer
 from folkmoot_core.ledger.policy import Log, Policy, Witness
@@ -392,6 +393,16 @@ def test_export_of_a_log_that_does_not_verify_says_so(log: TestLog, tmp_path: Pa
     log.files[tiles.CHECKPOINT] = b"nonsense"
     assert main(["ledger", "export", str(tmp_path / "more"), "--source", str(log.write(tmp_path / "bad"))]) == 3
     assert not (tmp_path / "more").exists()
+
+
+def test_a_checkpoint_that_promises_more_than_there_is_makes_no_export(
+    log: TestLog, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log.files[tiles.CHECKPOINT] = Checkpoint(ORIGIN, 2**60, bytes(32)).sign(log.signers())
+    target = tmp_path / "out"
+    assert main(["ledger", "export", str(target), "--source", str(log.write(tmp_path / "from"))]) == 3
+    assert f"of {2**60} entries" in capsys.readouterr().err
+    assert not target.exists()
 
 
 def test_a_directory_takes_no_options_of_events(source: str, capsys: pytest.CaptureFixture[str]) -> None:
