@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from pathlib import Path
 
 from folkmoot_core.errors import Unavailable
+from folkmoot_runtime.durable import sync_path
 
 
 def rewrite(connection: sqlite3.Connection, path: Path) -> None:
@@ -18,7 +18,7 @@ def rewrite(connection: sqlite3.Connection, path: Path) -> None:
     try:
         # INTO a file of our own: a plain VACUUM needs a temporary directory, and writes everything into the log once more.
         connection.execute("VACUUM INTO ?", (str(fresh),))
-        _sync(fresh)
+        sync_path(fresh)
     except (sqlite3.OperationalError, OSError) as error:
         fresh.unlink(missing_ok=True)
         raise Unavailable(f"{path}: no room to write it anew ({error}); enlarge the volume", retry_after=60) from error
@@ -30,17 +30,9 @@ def rewrite(connection: sqlite3.Connection, path: Path) -> None:
     for suffix in ("-wal", "-shm"):  # gone with the last connection, as a rule
         path.with_name(path.name + suffix).unlink(missing_ok=True)
     fresh.replace(path)
-    _sync(path.parent)
+    sync_path(path.parent)
 
 
 def fresh_of(path: Path) -> Path:
     """Where the new file is written; left behind by a crash, it is removed at the next opening."""
     return path.with_name(f"{path.name}.fresh")
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

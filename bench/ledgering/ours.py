@@ -24,8 +24,8 @@ import uvloop  # noqa: E402
 
 from folkmoot_core.entries import Actor, Producer, new_entry  # noqa: E402
 from folkmoot_core.ledger.envelope import Prepared, prepare, take_apart  # noqa: E402
+from folkmoot_runtime.durable import RealOs  # noqa: E402
 from folkmoot_runtime.ledger.__main__ import COLLECT  # noqa: E402
-from folkmoot_runtime.ledger.durable import RealOs  # noqa: E402
 from folkmoot_runtime.ledger.log import Log, Options, open_log  # noqa: E402
 
 UNDER_WAY = 2048

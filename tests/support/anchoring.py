@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,13 +16,13 @@ import timestamps
 from folkmoot_core.document import AuditEntry, TimestampAuthorityEntry
 from folkmoot_core.entries import Actor, EntryRequest, Producer, Receipt, new_entry
 from folkmoot_core.errors import Unavailable
-from folkmoot_core.ledger import anchored, export
+from folkmoot_core.ledger import anchored, bundle, export
 from folkmoot_core.ledger.audit import Trust, verify_log
 from folkmoot_core.ledger.fence import Answer
 from folkmoot_core.ledger.findings import Report
+from folkmoot_runtime.durable import Os, RealOs
 from folkmoot_runtime.ledger.anchor_files import AnchorFiles
 from folkmoot_runtime.ledger.anchors import Anchors, Clocks
-from folkmoot_runtime.ledger.durable import Os, RealOs
 from folkmoot_runtime.ledger.log import Log, Options, open_log
 
 START = timestamps.NOW.timestamp()
@@ -117,6 +118,16 @@ class World:
         self.now += seconds
         await self.anchors.look(demanded=demanded)
         await self.log.publish()
+
+    async def recorded(self, kind: str) -> list[dict[str, object]]:
+        """Data of the entries of a kind."""
+        found = []
+        for index in range(-(-self.log.size // 256)):
+            width = min(256, self.log.size - index * 256)
+            data = await self.log.read(f"tile/entries/{index:03d}" + ("" if width == 256 else f".p/{width}"))
+            assert data is not None
+            found += [json.loads(entry) for entry in bundle.decode(data)]
+        return [entry["data"] for entry in found if entry["ce"]["type"] == f"dev.folkmoot.audit.{kind}.v1"]
 
     async def verified(self, pinned: dict[str, str] | None = None) -> Report:
         """The log as an outsider has it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from folkmoot_runtime.ledger.durable import RealOs
+from folkmoot_runtime.durable import RealOs
 
 
 class QuickOs(RealOs):

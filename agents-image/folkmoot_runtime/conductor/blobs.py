@@ -25,10 +25,10 @@ from folkmoot_core.errors import Conflict, Invalid, LimitReached, Missing, Unava
 from folkmoot_core.messages import WorkspaceFile, WorkspaceManifest
 from folkmoot_core.sealing import Opened
 from folkmoot_runtime.conductor import sealed_rows
-from folkmoot_runtime.conductor.keyring import sync_directory
 from folkmoot_runtime.conductor.sealed_rows import Artefact
 from folkmoot_runtime.conductor.store import Store
 from folkmoot_runtime.conductor.vault import Vault
+from folkmoot_runtime.durable import sync_path
 
 T = TypeVar("T")
 MAX_BLOB: Final = 10 * 1024 * 1024
@@ -225,7 +225,7 @@ def _write(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
     temporary.replace(path)
     for directory in (path.parent, path.parent.parent):
-        sync_directory(directory)
+        sync_path(directory)
 
 
 def _read(path: Path) -> bytes | None:
@@ -245,7 +245,7 @@ def _remove(paths: list[Path]) -> None:
         path.unlink(missing_ok=True)
     for directory in {path.parent for path in paths}:
         if directory.is_dir():
-            sync_directory(directory)
+            sync_path(directory)
 
 
 def _remove_strays(directory: Path, known: set[Path]) -> int:

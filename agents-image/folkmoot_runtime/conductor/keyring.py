@@ -19,6 +19,7 @@ from typing import Final, Protocol
 from folkmoot_core import sealing
 from folkmoot_core.canonical import sha256_hex
 from folkmoot_core.errors import Invalid, Missing, Unavailable
+from folkmoot_runtime.durable import sync_path
 from folkmoot_runtime.keyring import read_kek
 
 KEK_FILE: Final = "tenant.kek"
@@ -87,7 +88,7 @@ class FileKeyring:
         except FileNotFoundError:
             return
         path.unlink(missing_ok=True)
-        sync_directory(path.parent)
+        sync_path(path.parent)
 
     def _path(self, name: str) -> Path:
         return self._shares / sha256_hex(name.encode())
@@ -119,15 +120,6 @@ def open_keyring(directory: Path, given: Path | None, known: str | None) -> File
     return ring
 
 
-def sync_directory(path: Path) -> None:
-    """Names created in or removed from a directory are durable."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _read(path: Path) -> bytes | None:
     """A share; one of zeros was caught by a crash while it was being destroyed, and counts as gone."""
     try:
@@ -154,5 +146,5 @@ def _create(path: Path, value: bytes) -> bytes:
     finally:
         temporary.unlink()
     for directory in (path.parent, path.parent.parent):
-        sync_directory(directory)
+        sync_path(directory)
     return value

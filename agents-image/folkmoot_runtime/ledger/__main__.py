@@ -25,11 +25,11 @@ from folkmoot_core.errors import Conflict, Invalid, Unavailable
 from folkmoot_core.ledger import timestamp
 from folkmoot_runtime import keyring, process, web
 from folkmoot_runtime import settings as environment
+from folkmoot_runtime.durable import RealOs
 from folkmoot_runtime.ledger import debug
 from folkmoot_runtime.ledger.anchor_files import AnchorFiles
 from folkmoot_runtime.ledger.anchors import Anchors, BrokerTimestamps, Clocks
 from folkmoot_runtime.ledger.app import Doors
-from folkmoot_runtime.ledger.durable import RealOs
 from folkmoot_runtime.ledger.interface import OWN, OWN_ACTOR
 from folkmoot_runtime.ledger.log import Log, Options, open_log
 from folkmoot_runtime.ledger.peers import Socket, sockets

@@ -15,7 +15,7 @@ from typing import Final
 
 from folkmoot_core.ledger import anchor, anchoring
 from folkmoot_core.ledger.anchor import Stamp
-from folkmoot_runtime.ledger.durable import Os, make_directory, replace_file
+from folkmoot_runtime.durable import Os, make_directory, replace_file
 
 CHECKPOINTS: Final = "checkpoints"
 ANCHORS: Final = "anchors"

@@ -17,7 +17,7 @@ from pathlib import Path
 from folkmoot_core.ledger.index import LINK, MARK, Store
 from folkmoot_core.ledger.tiles import WIDTH
 from folkmoot_core.ledger.tree import HASH_SIZE
-from folkmoot_runtime.ledger.durable import ZEROS, Os, read_at, write_at
+from folkmoot_runtime.durable import ZEROS, Os, read_at, write_at
 from folkmoot_runtime.ledger.records import LogDamaged
 
 OFFSET = 8  # bytes of a position in the log

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from folkmoot_runtime.ledger.durable import RealOs
+from folkmoot_runtime.durable import RealOs
 
 
 @dataclass

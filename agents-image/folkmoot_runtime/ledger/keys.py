@@ -22,8 +22,8 @@ from folkmoot_core.canonical import canonical_json
 from folkmoot_core.errors import Invalid
 from folkmoot_core.ledger.cosignature import MlDsaSigner
 from folkmoot_core.ledger.note import SEED_BYTES, Ed25519Signer, Signer
+from folkmoot_runtime.durable import Os, remove_file, replace_file
 from folkmoot_runtime.keyring import Wrapper
-from folkmoot_runtime.ledger.durable import Os, remove_file, replace_file
 from folkmoot_runtime.ledger.records import REPAIR, LogDamaged
 
 KEY: Final = "log.key"

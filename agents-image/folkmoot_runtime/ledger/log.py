@@ -20,9 +20,9 @@ from folkmoot_core.entries import EntryRequest, EntryType, Producer, Receipt
 from folkmoot_core.errors import Conflict, FolkmootError, Unavailable
 from folkmoot_core.ledger import anchor, checkpoint, note, retention, rotation, tiles
 from folkmoot_core.ledger.envelope import Prepared, prepare
+from folkmoot_runtime.durable import Os, RealOs, remove_file
 from folkmoot_runtime.keyring import NoWrapper, Wrapper
 from folkmoot_runtime.ledger import clock
-from folkmoot_runtime.ledger.durable import Os, RealOs, remove_file
 from folkmoot_runtime.ledger.interface import check_claims, own
 from folkmoot_runtime.ledger.keys import LogKeys
 from folkmoot_runtime.ledger.publisher import Publisher, Trouble

@@ -25,8 +25,8 @@ from folkmoot_core.ledger import note, tiles, tree
 from folkmoot_core.ledger.checkpoint import Checkpoint
 from folkmoot_core.ledger.policy import Policy
 from folkmoot_core.ledger.terms import CLUSTER, policy_of
+from folkmoot_runtime.durable import FULL, replace_file
 from folkmoot_runtime.ledger.clock import signed_at
-from folkmoot_runtime.ledger.durable import FULL, replace_file
 from folkmoot_runtime.ledger.keys import LogKeys
 from folkmoot_runtime.ledger.volume import Volume
 from folkmoot_runtime.ledger.witnesses import Candidate, Gathered, Witnesses

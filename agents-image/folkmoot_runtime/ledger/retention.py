@@ -20,7 +20,7 @@ from folkmoot_core.errors import Conflict, FolkmootError, Unavailable
 from folkmoot_core.ledger import bundle, checkpoint, retention, tiles
 from folkmoot_core.ledger.retention import DAY, State
 from folkmoot_core.ledger.tiles import ENTRIES, WIDTH, Tile
-from folkmoot_runtime.ledger.durable import Os, RealOs, replace_file
+from folkmoot_runtime.durable import Os, RealOs, replace_file
 from folkmoot_runtime.ledger.interface import OWN, OWN_ACTOR
 
 log = logging.getLogger(__name__)

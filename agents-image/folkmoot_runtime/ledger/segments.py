@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from folkmoot_runtime.ledger.durable import Os, read_at, write_at, zero_file
+from folkmoot_runtime.durable import Os, read_at, write_at, zero_file
 from folkmoot_runtime.ledger.records import MAGIC, REPAIR, LogDamaged, Superseded, SyncFailed
 
 START = 512  # of the first record: a sector

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from folkmoot_runtime.durable import ZEROS, Os, read_at
 from folkmoot_runtime.ledger import records
-from folkmoot_runtime.ledger.durable import ZEROS, Os, read_at
 from folkmoot_runtime.ledger.segments import START
 
 NAME = "state"

@@ -19,7 +19,7 @@ from folkmoot_core.errors import Invalid, Unavailable
 from folkmoot_core.ledger.fence import Answer
 from folkmoot_core.ledger.witness import MAX_ANSWER
 from folkmoot_runtime.document import DocumentFollower
-from folkmoot_runtime.ledger.durable import Os, replace_file
+from folkmoot_runtime.durable import Os, replace_file
 from folkmoot_runtime.peer import Peer
 
 log = logging.getLogger(__name__)

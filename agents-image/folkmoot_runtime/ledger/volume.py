@@ -17,7 +17,6 @@ Runs in a thread before the process serves anything; raises `LogDamaged`, `Confl
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import logging
 import os
@@ -27,16 +26,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from folkmoot_core.errors import Conflict, Invalid
+from folkmoot_core.errors import Invalid
 from folkmoot_core.ledger import bundle, checkpoint
 from folkmoot_core.ledger.note import parse_vkey
 from folkmoot_core.ledger.sequence import Sequence
 from folkmoot_core.ledger.tiles import WIDTH, Rows, Tile
 from folkmoot_core.ledger.tree import leaf_hash
+from folkmoot_runtime.durable import FULL, Os, lock_directory, make_directory, refuse_shared_filesystem
 from folkmoot_runtime.keyring import NoWrapper, Wrapper
 from folkmoot_runtime.ledger.clock import refuse_set_back
 from folkmoot_runtime.ledger.columns import Columns
-from folkmoot_runtime.ledger.durable import FULL, Os, make_directory, refuse_shared_filesystem
 from folkmoot_runtime.ledger.interface import own
 from folkmoot_runtime.ledger.keys import KeyFiles, LogKeys
 from folkmoot_runtime.ledger.records import REPAIR, LogDamaged, VolumeFailed
@@ -127,7 +126,7 @@ def open_volume(directory: Path, opening: Opening) -> Volume:
 def _open(directory: Path, opening: Opening) -> Volume:
     make_directory(opening.calls, directory)
     refuse_shared_filesystem(directory)
-    lock = _lock(directory)
+    lock = lock_directory(directory)
     wal = Wal(opening.calls, directory, Columns(opening.calls, directory), opening.first_segment)
     try:
         return _recover(directory, opening, wal, lock)
@@ -165,20 +164,6 @@ def _recover(directory: Path, opening: Opening, wal: Wal, lock: int) -> Volume:
     last = wal.read(wal.size - 1, 1)[0] if wal.size else None
     wrong = "" if closed else refuse_set_back(directory, last, published, keys.origin, now=opening.clock())
     return Volume(directory, opening.calls, wal, sequence, files, keys, rotation, published, published_size, closed, wrong, lock)
-
-
-def _lock(directory: Path) -> int:
-    fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o640)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(fd)
-        raise Conflict(
-            f"ledger directory {directory} is being written by another process; a log has one writer. "
-            "Stop the other one, or wait until it is gone",
-            reason="SecondWriter",
-        ) from error
-    return fd
 
 
 def _finish_rotation(files: KeyFiles, keys: LogKeys, wal: Wal, sequence: Sequence) -> LogKeys:

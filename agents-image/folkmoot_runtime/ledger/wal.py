@@ -19,9 +19,9 @@ from pathlib import Path
 from folkmoot_core.errors import Invalid
 from folkmoot_core.ledger.tiles import WIDTH
 from folkmoot_core.ledger.tree import leaf_hash
+from folkmoot_runtime.durable import ZEROS, Os, read_at, replace_file, write_at
 from folkmoot_runtime.ledger import records, state
 from folkmoot_runtime.ledger.columns import DUE, OFFSET, Columns
-from folkmoot_runtime.ledger.durable import ZEROS, Os, read_at, replace_file, write_at
 from folkmoot_runtime.ledger.records import GENESIS, HEADER, MAX_PAYLOAD, REPAIR, LogDamaged, OutOfTurn, SyncFailed
 from folkmoot_runtime.ledger.segments import FIRST_SEGMENT, SMALLEST_SEGMENT, START, Segment, Segments
 from folkmoot_runtime.ledger.state import Sealed, State

@@ -18,7 +18,7 @@ from typing import Protocol
 from folkmoot_core.entries import rfc3339
 from folkmoot_core.errors import FolkmootError, Unavailable
 from folkmoot_core.ledger.sequence import Sequence
-from folkmoot_runtime.ledger.durable import FULL
+from folkmoot_runtime.durable import FULL
 from folkmoot_runtime.ledger.records import HEADER
 from folkmoot_runtime.ledger.waiting import Batch, Lot, Waiting
 from folkmoot_runtime.ledger.wal import Wal

@@ -12,7 +12,6 @@ way out is a new directory, and its new chain in every Tenant that names the old
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Callable
@@ -24,9 +23,9 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_der_private_key
 
-from folkmoot_core.errors import Conflict, FolkmootError, Invalid
+from folkmoot_core.errors import FolkmootError, Invalid
 from folkmoot_core.ledger import timestamp, tsa
-from folkmoot_runtime.ledger.durable import Os, RealOs, make_directory, refuse_shared_filesystem, replace_file
+from folkmoot_runtime.durable import Os, RealOs, lock_directory, make_directory, refuse_shared_filesystem, replace_file
 
 KEY: Final = "tsa.key"
 CHAIN: Final = "chain.pem"
@@ -83,7 +82,7 @@ def open_volume(directory: Path, birth: Birth, calls: Os | None = None) -> Volum
     calls = RealOs() if calls is None else calls
     make_directory(calls, directory)
     refuse_shared_filesystem(directory)
-    lock = _lock(directory)
+    lock = lock_directory(directory)
     try:
         if not (directory / KEY).exists():
             _begin(directory, birth, calls)
@@ -139,16 +138,3 @@ def _last(directory: Path) -> Last:
     if last.number < 0 or last.time < 0:
         raise AuthorityDamaged(f"{directory}: {LAST} has a number below zero. {REPAIR}")
     return last
-
-
-def _lock(directory: Path) -> int:
-    fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o640)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(fd)
-        raise Conflict(
-            f"authority's directory {directory} is in use by another process; stop that one, or wait until it is gone",
-            reason="SecondWriter",
-        ) from error
-    return fd

@@ -11,17 +11,16 @@ of the two is lost, the process does not start. The way out is a new directory, 
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from folkmoot_core.errors import Conflict, FolkmootError
+from folkmoot_core.errors import FolkmootError
 from folkmoot_core.ledger.cosignature import Ed25519Cosigner, MlDsaSigner
 from folkmoot_core.ledger.note import SEED_BYTES
-from folkmoot_runtime.ledger.durable import Os, RealOs, make_directory, refuse_shared_filesystem, replace_file
+from folkmoot_runtime.durable import Os, RealOs, lock_directory, make_directory, refuse_shared_filesystem, replace_file
 from folkmoot_runtime.witness.store import SqliteStore
 
 KEY: Final = "witness.key"
@@ -82,7 +81,7 @@ async def open_volume(directory: Path, birth: Birth, calls: Os | None = None) ->
     calls = RealOs() if calls is None else calls
     make_directory(calls, directory)
     refuse_shared_filesystem(directory)
-    lock = _lock(directory)
+    lock = lock_directory(directory)
     store = SqliteStore(directory / DATABASE)
     try:
         memory = (directory / DATABASE).exists()
@@ -111,16 +110,3 @@ def _identity(directory: Path, birth: Birth, calls: Os, known: int) -> Identity:
         raise WitnessDamaged(f"{key} can be read by everybody; expected mode 0600. Treat the keys as known to others. {REPAIR}")
     named = name.read_text().strip()
     return Identity(Ed25519Cosigner.from_seed(named, seeds[:SEED_BYTES]), MlDsaSigner.from_seed(named, seeds[SEED_BYTES:]))
-
-
-def _lock(directory: Path) -> int:
-    fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o640)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(fd)
-        raise Conflict(
-            f"witness directory {directory} is in use by another process; stop that one, or wait until it is gone",
-            reason="SecondWriter",
-        ) from error
-    return fd

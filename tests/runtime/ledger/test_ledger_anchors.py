@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +18,12 @@ from folkmoot_core import names
 from folkmoot_core.document import AuditEntry
 from folkmoot_core.entries import new_entry
 from folkmoot_core.errors import Unavailable
-from folkmoot_core.ledger import anchor, anchoring, bundle, timestamp, tsa
+from folkmoot_core.ledger import anchor, anchoring, timestamp, tsa
+from folkmoot_runtime.durable import RealOs
 from folkmoot_runtime.ledger import anchor_files
 from folkmoot_runtime.ledger.anchor_files import AnchorFiles
 from folkmoot_runtime.ledger.anchors import RECORD_AFTER, Anchors, BrokerTimestamps, Clocks
 from folkmoot_runtime.ledger.app import Doors
-from folkmoot_runtime.ledger.durable import RealOs
-from folkmoot_runtime.ledger.faults import ENOSPC, FaultyOs
 from folkmoot_runtime.ledger.interface import OWN, OWN_ACTOR
 from folkmoot_runtime.ledger.peers import PEER, POD, Socket
 from folkmoot_runtime.ledger.twin import MemoryLog
@@ -39,21 +37,10 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     await made.log.aclose()
 
 
-async def recorded(world: World, kind: str) -> list[dict[str, object]]:
-    """Data of the entries of a kind."""
-    found = []
-    for index in range(-(-world.log.size // 256)):
-        width = min(256, world.log.size - index * 256)
-        data = await world.log.read(f"tile/entries/{index:03d}" + ("" if width == 256 else f".p/{width}"))
-        assert data is not None
-        found += [json.loads(entry) for entry in bundle.decode(data)]
-    return [entry["data"] for entry in found if entry["ce"]["type"] == f"dev.folkmoot.audit.{kind}.v1"]
-
-
 async def test_a_checkpoint_is_timestamped_kept_and_put_on_record(world: World) -> None:
     await world.look()
     assert world.log.status().unanchored == ""
-    (said,) = await recorded(world, "anchor")
+    (said,) = await world.recorded("anchor")
     stamp = anchor.read(said)
     assert (stamp.size, stamp.authority, stamp.time, stamp.policy) == (1, "honest", "2026-11-27T12:00:00Z", tsa.POLICY)
     assert world.files() == sorted(stamp.paths())
@@ -210,7 +197,7 @@ async def test_an_outage_is_on_record_once_and_asked_about_ever_more_seldom(worl
     for _ in range(200):
         await world.look(5)
     assert len(world.transport.asked) < 12
-    assert await recorded(world, "anchor.failed") == [
+    assert await world.recorded("anchor.failed") == [
         {"authority": "honest", "reason": "NoToken", "failures": RECORD_AFTER, "size": 1}
     ]
     world.transport.status = 200
@@ -249,105 +236,6 @@ async def test_a_new_certificate_leaves_the_old_one_beside_its_tokens(world: Wor
     world.restart()
     await world.look()
     assert world.log.status().anchored == "2026-11-27T12:01:00Z"
-
-
-async def test_a_token_that_no_entry_othersyet_is_put_on_record_at_the_next_start(world: World) -> None:
-    world.ledger.error = Unavailable("full", reason="VolumeFull")
-    await world.look()
-    assert await recorded(world, "anchor") == []
-    await world.record()
-    await world.look(60)
-    assert len(world.transport.asked) == 1  # what is owed first
-    world.ledger.error = None
-    world.restart()
-    await world.look()
-    assert [said["size"] for said in await recorded(world, "anchor")] == [1, 2]
-    size = world.log.size
-    world.restart()
-    await world.look()
-    assert world.log.size == size  # the log knows the entry
-    assert (await world.verified()).ok
-
-
-async def test_a_restart_asks_no_sooner_than_the_cadence_says(world: World) -> None:
-    await world.look()
-    await world.record()
-    await world.look(30)
-    world.restart()
-    await world.look(29)
-    assert len(world.transport.asked) == 1
-    await world.look(1)
-    assert len(world.transport.asked) == 2
-
-
-class Crash(BaseException):
-    """The machine stops."""
-
-
-@dataclass
-class Crashing(RealOs):
-    """The machine stops at this call."""
-
-    left: int
-
-    def _count(self) -> None:
-        self.left -= 1
-        if self.left < 0:
-            raise Crash
-
-    def write(self, fd: int, data: bytes) -> int:
-        self._count()
-        return super().write(fd, data)
-
-    def fsync(self, fd: int) -> None:
-        self._count()
-        super().fsync(fd)
-
-    def replace(self, src: str, dst: str) -> None:
-        self._count()
-        super().replace(src, dst)
-
-
-async def test_wherever_it_stops_the_next_start_ends_with_one_token_on_record(world: World) -> None:
-    await world.look()
-    for stop in range(20):
-        await world.record()
-        size = world.log.size
-        world.restart(Crashing(stop))
-        try:
-            await world.look(60)
-        except Crash:
-            finished = False
-        else:
-            finished = True
-        await world.log.publish()
-        world.restart()
-        await world.look(60)
-        assert world.log.status().anchored_size in (size, world.log.size - 1)
-        assert all(path.endswith((".tsr", ".tsq", ".pem")) or path.startswith("checkpoints/") for path in world.files())
-        report = await world.verified()
-        assert report.ok, [check.findings for check in report.checks]
-        if finished:
-            return
-    pytest.fail("it never ran to its end")
-
-
-async def test_a_full_volume_keeps_nothing_and_the_log_goes_on(tmp_path: Path) -> None:
-    world = await World(tmp_path).open(full := FaultyOs(fail={"write": ENOSPC}))
-    await world.look()
-    assert world.files() == []
-    assert "the token cannot be kept: No space left" in world.log.status().unanchored
-    await world.record()
-    for later in (1, 2):  # room for some of the files
-        full.after["write"] = later
-        await world.look(900)
-        assert not [path for path in world.files() if path.endswith((".tsr", ".new"))]
-    full.fail.clear()
-    await world.look(900)
-    assert world.log.status().anchored_size == world.log.size - 1
-    assert (await world.verified()).ok
-    assert [said["reason"] for said in await recorded(world, "anchor.failed")] == ["NotKept"]
-    await world.log.aclose()
 
 
 async def running(world: World) -> asyncio.Task[None]:
@@ -479,7 +367,7 @@ def test_old_tokens_are_thinned_out_on_the_volume(tmp_path: Path, monkeypatch: p
 
 async def test_the_files_are_served_at_both_doors_by_their_rules(world: World, tmp_path: Path) -> None:
     await world.look()
-    stamp = anchor.read((await recorded(world, "anchor"))[0])
+    stamp = anchor.read((await world.recorded("anchor"))[0])
     doors = Doors(Trust(tmp_path / "trust", "folkmoot-acme"))
     doors.ledger = world.log
     unix = httpx2.ASGITransport(doors.unix(Socket(Path("/x"), POD)), client=(PEER, names.UID_CONDUCTOR))

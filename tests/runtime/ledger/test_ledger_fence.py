@@ -17,7 +17,7 @@ from folkmoot_core.errors import Invalid, Unavailable
 from folkmoot_core.ledger import checkpoint, note, policy, rotation
 from folkmoot_core.ledger.audit import Trust, verify_log
 from folkmoot_core.ledger.fence import Answer
-from folkmoot_runtime.ledger.durable import RealOs
+from folkmoot_runtime.durable import RealOs
 from folkmoot_runtime.ledger.export import write_directory
 from folkmoot_runtime.ledger.faults import EIO, ENOSPC, FaultyOs
 from folkmoot_runtime.ledger.log import Log, Options, open_log

@@ -14,7 +14,7 @@ from folkmoot_core.entries import Actor, EntryRequest, Producer, new_entry
 from folkmoot_core.errors import Conflict, FolkmootError, Overloaded, Unavailable
 from folkmoot_core.ledger import bundle, checkpoint, note
 from folkmoot_core.ledger.tree import leaf_hash
-from folkmoot_runtime.ledger.durable import RealOs, zero_file
+from folkmoot_runtime.durable import RealOs, zero_file
 from folkmoot_runtime.ledger.faults import FaultyOs
 from folkmoot_runtime.ledger.log import Log, Options, open_log
 from folkmoot_runtime.ledger.records import GENESIS, HEADER, MAGIC, LogDamaged

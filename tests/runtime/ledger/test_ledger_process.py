@@ -84,7 +84,7 @@ async def test_a_second_process_exits_with_a_sentence(process: Process) -> None:
     await other.start()
     code, said = await other.ended()
     assert code == 1
-    assert "is being written by another process" in said
+    assert "is in use by another process" in said
     assert (await client.append(fact("2"))).index == 2
     await client.aclose()
 

@@ -14,8 +14,8 @@ from quick_os import QuickOs
 from folkmoot_core.entries import Actor, EntryRequest, Producer, new_entry
 from folkmoot_core.errors import Unavailable
 from folkmoot_core.ledger.tree import leaf_hash
+from folkmoot_runtime.durable import RealOs
 from folkmoot_runtime.ledger.columns import Columns
-from folkmoot_runtime.ledger.durable import RealOs
 from folkmoot_runtime.ledger.faults import EIO, FaultyOs
 from folkmoot_runtime.ledger.log import Options, open_log
 from folkmoot_runtime.ledger.records import HEADER, MAGIC, LogDamaged, Superseded, SyncFailed

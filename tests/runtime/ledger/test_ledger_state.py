@@ -14,9 +14,9 @@ from folkmoot_core.ledger.envelope import key_of
 from folkmoot_core.ledger.sequence import Sequence
 from folkmoot_core.ledger.tiles import Rows
 from folkmoot_core.ledger.tree import leaf_hash, root_of
+from folkmoot_runtime.durable import RealOs
 from folkmoot_runtime.ledger import state
 from folkmoot_runtime.ledger.columns import Columns
-from folkmoot_runtime.ledger.durable import RealOs
 from folkmoot_runtime.ledger.faults import EIO, ENOSPC, FaultyOs
 from folkmoot_runtime.ledger.records import LogDamaged
 from folkmoot_runtime.ledger.segments import SMALLEST_SEGMENT, START

@@ -14,7 +14,7 @@ from witness_bench import Bench, terms
 from folkmoot_core.document import AuditEntry
 from folkmoot_core.errors import Invalid, Unavailable
 from folkmoot_runtime.document import POLL_SECONDS
-from folkmoot_runtime.ledger.durable import RealOs
+from folkmoot_runtime.durable import RealOs
 from folkmoot_runtime.ledger.faults import EIO, ENOSPC, FaultyOs
 from folkmoot_runtime.ledger.terms import BrokerTransport, Terms
 

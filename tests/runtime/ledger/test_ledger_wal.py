@@ -12,8 +12,8 @@ from quick_os import QuickOs
 
 from folkmoot_core.errors import Invalid
 from folkmoot_core.ledger.tree import leaf_hash
+from folkmoot_runtime.durable import RealOs
 from folkmoot_runtime.ledger.columns import Columns
-from folkmoot_runtime.ledger.durable import RealOs
 from folkmoot_runtime.ledger.records import HEADER, PAGE, LogDamaged, used
 from folkmoot_runtime.ledger.segments import SMALLEST_SEGMENT, START
 from folkmoot_runtime.ledger.wal import Accept, Wal

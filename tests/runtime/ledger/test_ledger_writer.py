@@ -19,8 +19,8 @@ from folkmoot_core.ledger.envelope import Prepared, prepare
 from folkmoot_core.ledger.sequence import Sequence as State
 from folkmoot_core.ledger.tiles import Rows
 from folkmoot_core.ledger.tree import leaf_hash
+from folkmoot_runtime.durable import RealOs
 from folkmoot_runtime.ledger.columns import Columns
-from folkmoot_runtime.ledger.durable import RealOs
 from folkmoot_runtime.ledger.segments import SMALLEST_SEGMENT
 from folkmoot_runtime.ledger.waiting import Admission, Lot, Waiting, durable_lot
 from folkmoot_runtime.ledger.wal import Wal

@@ -12,7 +12,7 @@ from witnessing import GrowingLog
 
 from folkmoot_core.errors import Conflict, Unavailable
 from folkmoot_core.ledger.witness import Known
-from folkmoot_runtime.ledger.durable import RealOs
+from folkmoot_runtime.durable import RealOs
 from folkmoot_runtime.witness.store import SqliteStore
 from folkmoot_runtime.witness.volume import DATABASE, KEY, NAME, Birth, WitnessDamaged, open_volume
 

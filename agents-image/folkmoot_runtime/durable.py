@@ -1,4 +1,4 @@
-"""The file operations that survive a power cut, over an injectable `os`, so that tests make each of them fail.
+"""Directories with one owner, and file operations that survive a power cut, over an injectable `os`, so that tests make each fail.
 
 Order matters: content is synced before the name that shows it, the name (its directory) before anyone relies on it.
 """
@@ -6,12 +6,13 @@ Order matters: content is synced before the name that shows it, the name (its di
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
-from folkmoot_core.errors import Invalid
+from folkmoot_core.errors import Conflict, Invalid, Unavailable
 
 ZEROS = b"\0" * (1 << 20)
 FULL: Final = (errno.ENOSPC, errno.EDQUOT)
@@ -118,12 +119,38 @@ def make_directory(calls: Os, directory: Path) -> None:
         sync_directory(calls, directory.parent)
 
 
+def sync_path(path: Path) -> None:
+    """Make a file's content, or the names in a directory, durable; where no test needs it to fail."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def lock_directory(directory: Path) -> int:
+    """The descriptor that holds it, for life; raises `Conflict` when another process has it."""
+    fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o640)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(fd)
+        raise Conflict(
+            f"{directory} is in use by another process, and has one writer; stop the other one, or wait until it is gone",
+            reason="SecondWriter",
+        ) from error
+    except OSError as error:
+        os.close(fd)
+        raise Unavailable(f"{directory} cannot be locked: {error.strerror}; use a block volume", reason="NoLock") from error
+    return fd
+
+
 def refuse_shared_filesystem(directory: Path) -> None:
-    """Locks and syncs of network and overlay file systems do not keep what this log promises (ledger.md §5.1)."""
+    """Locks and syncs of network and overlay file systems do not keep what is promised on them (ledger.md §5.1)."""
     kind = _filesystem(directory)
     if kind in _UNSAFE:
         raise Invalid(
-            f"ledger directory {directory} is on {kind}, which keeps neither locks nor syncs as a log needs; "
+            f"directory {directory} is on {kind}, which keeps neither locks nor syncs as they are needed; "
             "use a ReadWriteOncePod block volume"
         )
 
