@@ -48,7 +48,7 @@ MOVE_SECONDS: Final = 300.0  # numbers of a log that move all the time are writt
 
 
 class Logs(Protocol):
-    """Who remembers tenants' logs outside their volumes: `logkeeper.LogKeeper`."""
+    """Who remembers tenants' logs outside their volumes: `fence.Fence`."""
 
     async def seen(self, tenant: Obj, report: LogReport) -> str:
         """Why this log has forked, or ''. Raises `LimitReached` for one log too many."""

@@ -11,14 +11,14 @@ from pathlib import Path
 from logs import TestLog
 
 PAUSED = """
-import multiprocessing, sys, time
+import multiprocessing, signal, sys
 from folkmoot_cli import workers
 from folkmoot_core.ledger.look import Task
 from folkmoot_core.ledger.tiles import ENTRIES, Tile
 seen = workers._spread(2, sys.argv[1], Task(origin="a"), iter([Tile(ENTRIES, 0, 256)] * 200))
 next(seen)
 print(*(child.pid for child in multiprocessing.active_children()), flush=True)
-time.sleep(600)
+signal.pause()
 """
 
 

@@ -176,7 +176,7 @@ def core(sequence, log=None, **other):
 
 
 class Memory:
-    """Remembers logs, as `logkeeper.LogKeeper` does; says of them what a test wants."""
+    """Remembers logs, as `fence.Fence` does; says of them what a test wants."""
 
     def __init__(self, fork=""):
         self.fork, self.told = fork, []

@@ -3,10 +3,9 @@
 The rule for one authority, numbered here and at the steps: 1. only growth is timestamped: something was recorded since its newest
 token that is more than an `anchor` entry or a heartbeat, or a silent log would be timestamped for ever; 2. it is due after so many
 entries or so many seconds, whichever comes first, and never sooner than `SPACING` after its last token, however fast a log grows;
-3. where a person demands it, any
-checkpoint larger than the last one signed will do, at once; 4. an authority that failed is asked again after
-`FIRST_WAIT`, twice that after the next failure, and so on up to `LONGEST_WAIT`; 5. what is timestamped is the newest checkpoint:
-after an outage or a restart one token catches up with all that was missed.
+3. where a person demands it, any checkpoint larger than the last one signed will do, at once; 4. an authority that failed is asked
+again after `FIRST_WAIT`, twice that after the next failure, and so on up to `LONGEST_WAIT`; 5. what is timestamped is the newest
+checkpoint: after an outage or a restart one token catches up with all that was missed.
 
 Of the tokens, all of the newest `ALL` are kept, one an hour of those before, as many as a year has hours, and one a day of the rest:
 a token speaks for every entry below it, so that what was thinned out costs precision in the past and no evidence.
